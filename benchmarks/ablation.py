@@ -29,7 +29,7 @@ from benchmarks import corpora, distill_options
 from benchmarks.bundle import ROOT
 from benchmarks.record import COMMIT, HERE, Claim, finish
 from benchmarks.students import MINILM, FailedError, minutes, run
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.terms.interval import Interval
 
 RESULTS = HERE / "results" / "ablation.json"
@@ -141,7 +141,7 @@ def measured(home: Path, name: str, stages: list[Any], seed: int) -> dict[str, A
         "variant": name,
         "seed": seed,
         "commit": COMMIT,
-        "cpu": fingerprint.fingerprint()["cpu"],
+        "cpu": machine.fingerprint()["cpu"],
         "epochs": epochs,
         "tokens": epochs * total,
         "teacher": ledger["finetune"]["accuracy"][0],

@@ -35,7 +35,7 @@ from benchmarks.serving_calls import median_with_interval
 from rarefy.exporters.build import build
 from rarefy.pipeline import tasks
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.measure.memory import memory
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.runtime.adapter_file import FILE
@@ -214,7 +214,7 @@ def main() -> int:
     ]
     for row in recorded:
         print(json.dumps(row), flush=True)
-    has_vnni = bool({"avx512_vnni", "avx_vnni"} & set(fingerprint.fingerprint()["flags"]))
+    has_vnni = bool({"avx512_vnni", "avx_vnni"} & set(machine.fingerprint()["flags"]))
     most = MOST_TIME[has_vnni]
     instructions = "with" if has_vnni else "without"
     timed = [(name, ALL, each) for name, each in made.items()]

@@ -19,8 +19,8 @@ from typing import Any
 
 from benchmarks import bundle, olive_default
 from benchmarks.record import Claim, finish
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.measure.latency import compare as gate
-from rarefy.pipeline.measure.machine import fingerprint
 
 MARGIN, SECONDS, ALLOWED = 0.05, 60.0, 2
 ALARMS = ("regression", "improvement")
@@ -68,7 +68,7 @@ def trial(folder: Path, texts: list[str], seed: int, *, noisy: bool) -> dict[str
     """
     company: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
     if noisy:
-        company = neighbour(fingerprint.cores()[0], seed)
+        company = neighbour(machine.cores()[0], seed)
     with company:
         began = time.monotonic()
         verdict, timed = gate.measure(

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 
 from benchmarks.record import HERE, Claim, finish, here, is_at_least, is_at_most, worst
 from rarefy.pipeline.measure.statistics import intervals
-from rarefy.pipeline.tasks.presenter import LabelTable
+from rarefy.pipeline.tasks.task import LabelTable
 from rarefy.pipeline.terms.budget import EVERY, Budget
 from rarefy.pipeline.terms.interval import Interval
-from rarefy.pipeline.verdict import cell_power, cell_scores, cells
+from rarefy.pipeline.verdict import cell_scores, cells, power
 from rarefy.pipeline.verdict.power import DISAGREEMENT, REFERENCE
 from rarefy.pipeline.verdict.verdict import BudgetResult
 
@@ -142,7 +142,7 @@ def harmed(margin: float) -> dict[str, Any]:
     drops = [HARM, *[-HARM / (LABELS - 1)] * (LABELS - 1)]
     budget = Budget(metric="recall", label="*", max_drop=margin, against="reference")
     names = [f"label{number}" for number in range(LABELS)]
-    [need] = cell_power.needs([budget], dict.fromkeys(names, 0), {})
+    [need] = power.cell_needs([budget], dict.fromkeys(names, 0), {})
     what = "harm" if 3 * margin <= HARM else "harm of two margins"
     return simulate(budget, Labels(need.needed, drops), TRIALS, what)
 

@@ -32,7 +32,7 @@ from benchmarks.record import Claim, finish, here, is_at_least
 from rarefy.pipeline import tasks
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.sources import references
-from rarefy.pipeline.tasks.head import inputs_of
+from rarefy.pipeline.tasks.task import inputs_of
 from rarefy.pipeline.terms.wording import plural
 from rarefy.stages.finetune import Finetune
 from rarefy.stages.training import run as training

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.bundle import ROOT
 from rarefy.pipeline import tasks
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.quantization.plan import LinearPlan, Plan
@@ -107,7 +107,7 @@ def run(
         splits={"train": part("train", lines[DEV:]), "dev": part("dev", lines[:DEV])},
         seed=seed,
         device="cpu",
-        threads=len(fingerprint.cores()),
+        threads=len(machine.cores()),
         work=folder / "work",
         output=output,
         artifacts={name: artifact(path) for name, path in artifacts.items()},

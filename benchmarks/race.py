@@ -36,8 +36,7 @@ from rich.table import Table
 
 from benchmarks import contestants, planned
 from benchmarks.record import Claim, finish, is_at_least, is_of_now, note_now
-from rarefy.pipeline.measure import fresh_process
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import fresh_process, machine
 from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.terms.interval import Interval
 
@@ -125,7 +124,7 @@ class Race:
 
     def session(self, kind: str, number: int, names: list[str]) -> dict[str, Any]:
         """Return the timings of one process with these forms."""
-        cores = fingerprint.cores()
+        cores = machine.cores()
         request = {
             "job": "latency",
             "bundles": {name: str(self.forms[name]) for name in names},
@@ -188,7 +187,7 @@ class Race:
         """Return the rows a second of a form in a turn."""
         form, workers, batch = setup
         threads = 3 - workers
-        cores = fingerprint.cores()[:2]
+        cores = machine.cores()[:2]
         shares = [cores]
         if workers == 2:
             shares = [[core] for core in cores]

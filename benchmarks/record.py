@@ -95,7 +95,7 @@ def here() -> dict[str, str]:
 
 def cpu(machine: Mapping[str, Any] | None = None) -> str:
     """Return the name of a machine's CPU, this one's by default, with ``GENERATIONS``' flags."""
-    facts = machine or fingerprint.fingerprint()
+    facts = machine or fingerprint()
     name = str(facts["cpu"])
     newer = [flag for flag in GENERATIONS if flag in facts["flags"]]
     if newer:
@@ -152,7 +152,7 @@ def finish(name: str, rows: list[dict[str, Any]], claims: list[Claim], seed: int
         "name": name,
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": MEASURED,
-        "machine": fingerprint.fingerprint(),
+        "machine": fingerprint(),
         "versions": {package: version(package) for package in VERSIONS},
         "seed": seed,
         "rows": rows,

@@ -36,7 +36,7 @@ from benchmarks.record import (
     worst,
 )
 from rarefy.exporters.build import build
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.measure.measurements import CANDIDATE
 from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.measure.throughput import compare, session
@@ -69,7 +69,7 @@ def true_rate(folder: Path, texts: list[str], workers: int, batch: int) -> float
     """Return the rows a second that processes answer in a plain loop."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(workers)
-    cores = fingerprint.cores()
+    cores = machine.cores()
     arguments = []
     for number in range(workers):
         share = texts[number::workers]

@@ -46,8 +46,7 @@ from rarefy.pipeline.stage import located_model
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.errors import DataError, ModelError
 from rarefy.pipeline.terms.progress import Progress, silent
-from rarefy.pipeline.terms.recipe_parts import Isa
-from rarefy.pipeline.terms.threshold import THRESHOLDS
+from rarefy.pipeline.terms.recipe_parts import THRESHOLDS, Isa
 from rarefy.pipeline.terms.wording import escape
 
 log = logging.getLogger(__name__)

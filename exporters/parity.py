@@ -23,7 +23,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from rarefy.exporters import saving
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.terms.errors import ModelError
 
@@ -119,7 +119,7 @@ def session(graph: ir.Model, level: str = LEVEL) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = fingerprint.usable()
+    options.intra_op_num_threads = machine.usable()
     options.log_severity_level = 3
     name = f"ORT_ENABLE_{level.upper()}"
     options.graph_optimization_level = getattr(onnxruntime.GraphOptimizationLevel, name)

@@ -309,7 +309,7 @@ def rollback(
 
 
 def _device(device: str) -> str:
-    from rarefy.pipeline.measure.machine.fingerprint import default_device
+    from rarefy.pipeline.measure.machine import default_device
     from rarefy.pipeline.terms.errors import ProviderError
 
     if device not in ("auto", "cpu", "cuda"):

@@ -19,12 +19,11 @@ from typing import Any, Final
 
 import rich_click as click
 
-from rarefy.flows import github
-from rarefy.flows.console import pipe
-from rarefy.flows.console.volume import accept_volume, volume_options
+from rarefy.flows.console import terminal
+from rarefy.flows.console.terminal import accept_volume, volume_options
 from rarefy.pipeline.terms.credentials import redact
-from rarefy.pipeline.terms.panics import first_line, is_panic
-from rarefy.pipeline.terms.printable import printable
+from rarefy.pipeline.terms.errors import first_line, is_panic
+from rarefy.pipeline.terms.wording import printable
 
 click.rich_click.TEXT_MARKUP = "markdown"
 click.rich_click.COMMAND_GROUPS = {
@@ -78,7 +77,7 @@ INSTEAD: Final = {"list": "runs ls", "ls": "runs ls", "status": "runs ls", "expo
 """What other tools call a command: what it is here."""
 
 
-class CommandGroup(pipe.Group):
+class CommandGroup(terminal.Group):
     """A group that imports a command's module when that command is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -161,7 +160,7 @@ def main(arguments: list[str] | None = None) -> None:
         warnings.filterwarnings("ignore", module="accelerate|peft|torch|transformers")
     from rarefy.flows.console import terminal
 
-    with github.guarded(), terminal.cleaned():
+    with terminal.guarded(), terminal.cleaned():
         sys.exit(_run(arguments, verbose, as_json))
 
 
@@ -183,7 +182,7 @@ def _run(arguments: list[str], verbose: bool, as_json: bool) -> int:
     try:
         code = cli.main(arguments, prog_name="rarefy", standalone_mode=False)
         # Or Python itself would find out at its end, and exit with 120.
-        with pipe.closed_pipe_raised():
+        with terminal.closed_pipe_raised():
             sys.stdout.flush()
     except (click.exceptions.Abort, KeyboardInterrupt):
         code = _report("interrupted; finished stages are stored, run again to resume", 130, as_json)
@@ -194,9 +193,9 @@ def _run(arguments: list[str], verbose: bool, as_json: bool) -> int:
         else:
             error.show()
             code = 2
-    except pipe.BrokenError as broken:
-        code = pipe.EXIT_CODE
-        if not pipe.nobody_reads():
+    except terminal.BrokenError as broken:
+        code = terminal.EXIT_CODE
+        if not terminal.nobody_reads():
             code = report_error(broken.error, verbose, as_json)
     except Exception as error:
         code = report_error(error, verbose, as_json)
@@ -226,7 +225,7 @@ def report_error(error: Exception, verbose: bool, as_json: bool) -> int:
 def _report(message: str, code: int, as_json: bool) -> int:
     """Print an error on stderr, with --json also on stdout; return its exit code."""
     message = " ".join(printable(redact(message)).splitlines())
-    pipe.nobody_reads()  # what nobody reads is discarded, and the code stays
+    terminal.nobody_reads()  # what nobody reads is discarded, and the code stays
     if as_json:
         import json
 
@@ -234,7 +233,7 @@ def _report(message: str, code: int, as_json: bool) -> int:
         line = json.dumps({"error": message, "exit_code": code}, ensure_ascii=False)
         with suppress(OSError):  # if its disk is full, the line on stderr remains
             click.echo(line)
-    pipe.discard_unwritten()
+    terminal.discard_unwritten()
     click.echo(f"rarefy: {message}", err=True)
     return code
 

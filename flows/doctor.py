@@ -161,9 +161,9 @@ def openvino() -> Iterator[Check]:
 
 def cpu() -> Iterator[Check]:
     """Check for the instructions that speed up int8 inference and bf16 training; count cores."""
-    from rarefy.pipeline.measure.machine import fingerprint
+    from rarefy.pipeline.measure import machine
 
-    facts = fingerprint.fingerprint()
+    facts = machine.fingerprint()
     yield Check("cpu", "ok", f"{facts['cpu']}, {facts['system']}")
     int8 = _instructions("int8", INT8, facts["flags"], SLOW_INT8)
     if int8.state == "ok" and takes_vnni():
@@ -200,11 +200,11 @@ def quiet() -> Iterator[Check]:
     """
     import time
 
-    from rarefy.pipeline.measure.machine import fingerprint
+    from rarefy.pipeline.measure import machine
 
-    before = fingerprint.snapshot()
+    before = machine.snapshot()
     time.sleep(LISTEN)
-    noise = fingerprint.busy(before, fingerprint.snapshot())
+    noise = machine.busy(before, machine.snapshot())
     fix = "timing verdicts may be 'inconclusive': measure on a machine that runs nothing else"
     if noise:
         yield Check("quiet", "warn", "; ".join(noise), fix)
@@ -221,10 +221,10 @@ def memory() -> Iterator[Check]:
     """Check that there is enough free memory to train a small model."""
     import psutil
 
-    from rarefy.pipeline.measure.machine import cgroups
+    from rarefy.pipeline.measure import machine
 
     ram = psutil.virtual_memory()
-    limit = cgroups.memory() or ram.total
+    limit = machine.memory_limit() or ram.total
     free, total = min(ram.available, limit), min(ram.total, limit)
     text = f"{size(free)} free of {size(total)}"
     if free < MEMORY:

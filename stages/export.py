@@ -12,7 +12,7 @@ from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, StageChe
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.digests import version
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.pipeline.terms.threshold import Threshold
+from rarefy.pipeline.terms.recipe_parts import Threshold
 from rarefy.stages.common.bundle_targets import Bundling, symmetric
 from rarefy.stages.training.parameters import EXPORTING
 

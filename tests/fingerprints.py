@@ -32,7 +32,6 @@ NAME = re.compile(r"[\w-][\w.-]*\.(?!py$)\w+")
 
 OUTSIDE = {
     "rarefy.pipeline.terms.errors": "the text of errors",
-    "rarefy.pipeline.terms.suggestions": "the text of errors",
     "rarefy.pipeline.terms.wording": "the text of errors and reports",
     "rarefy.pipeline.terms.progress": "what is shown while a stage runs",
     "rarefy.stages.common.progress": "what is shown while a stage runs",

@@ -12,6 +12,7 @@ import rich_click as click
 
 from rarefy.flows.console.options import (
     Folder,
+    command_line_option,
     engine_options,
     first_option,
     fresh_option,
@@ -24,7 +25,6 @@ from rarefy.flows.console.options import (
     verbose,
     without_credentials,
 )
-from rarefy.flows.console.run_options import command_line_option
 from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ def _report(
     result: Result, job: Job, loaded: LoadedRecipe, paths: Mapping[str, str], as_json: bool
 ) -> int:
     """Write, on GitHub, the annotations and the summary; print the verdict."""
-    from rarefy.flows import github
+    from rarefy.flows.console import terminal
     from rarefy.flows.console.display import show_verdict, verdict_line
     from rarefy.pipeline.report.ci import annotations
     from rarefy.pipeline.run import outcome
@@ -192,9 +192,9 @@ def _report(
     verdict = data.verdict
     verdict_text = "none" if verdict is None else verdict.outcome
     budgets = zip(loaded.recipe.budgets, loaded.budget_lines, strict=True)
-    github.annotate(annotations.render(data, job.strict, _file(job.recipe), list(budgets)))
-    github.summarize(Path(paths["summary"]).read_text(encoding="utf-8"))
-    github.output({"outcome": verdict_text, "report": paths["report"]})
+    terminal.annotate(annotations.render(data, job.strict, _file(job.recipe), list(budgets)))
+    terminal.summarize(Path(paths["summary"]).read_text(encoding="utf-8"))
+    terminal.output({"outcome": verdict_text, "report": paths["report"]})
     if as_json:
         show_json(outcome.as_json(result.outcome, paths, code))
         return code
@@ -210,7 +210,7 @@ def _report(
 
 def _report_error(job: Job, error: Exception) -> None:
     """Write the reason why there is no verdict to the CI files and to GitHub."""
-    from rarefy.flows import github
+    from rarefy.flows.console import terminal
     from rarefy.pipeline.report.ci import annotations
     from rarefy.pipeline.run import names
     from rarefy.pipeline.terms.credentials import redact
@@ -221,13 +221,13 @@ def _report_error(job: Job, error: Exception) -> None:
         reason = f"unexpected {type(error).__name__}: {reason}"
     reason = redact(next(iter(reason.splitlines()), "no reason given"))
     name = Path(job.recipe).stem
-    github.annotate([annotations.broken(name, reason, job.recipe, _file(job.recipe))])
-    github.output({"outcome": "error"})
+    terminal.annotate([annotations.broken(name, reason, job.recipe, _file(job.recipe))])
+    terminal.output({"outcome": "error"})
     try:
         _draw_broken(job, reason)
     except RarefyError:
         return  # the folder holds files of others; that is the reason already
-    github.summarize((Path(job.out) / names.SUMMARY).read_text(encoding="utf-8"))
+    terminal.summarize((Path(job.out) / names.SUMMARY).read_text(encoding="utf-8"))
 
 
 def _draw_broken(job: Job, reason: str) -> None:

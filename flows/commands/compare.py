@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 def _share(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
     """Parse a share such as 5%. Raises BadParameter unless it is between 0 and 1."""
-    from rarefy.pipeline.terms.quantity import parse
+    from rarefy.pipeline.terms.recipe_parts import parse_quantity
 
     if value is None:
         return None
     try:
-        share = float(parse(value))
+        share = float(parse_quantity(value))
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
     if not 0 < share < 1:

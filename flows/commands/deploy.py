@@ -12,6 +12,7 @@ import rich_click as click
 
 from rarefy.flows.console.options import (
     as_given,
+    command_line_option,
     home_option,
     json_option,
     recipe_argument,
@@ -20,7 +21,6 @@ from rarefy.flows.console.options import (
     threads_option,
     without_credentials,
 )
-from rarefy.flows.console.run_options import command_line_option
 from rarefy.pipeline.store.home import Home
 
 if TYPE_CHECKING:

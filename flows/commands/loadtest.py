@@ -36,13 +36,13 @@ def _milliseconds(_context: Any, _parameter: Any, value: str | None) -> float | 
     """Parse a time such as ``20ms`` or ``0.5 s``; a plain number is in ms."""
     if value is None:
         return None
-    from rarefy.pipeline.terms import quantity
+    from rarefy.pipeline.terms import recipe_parts
 
     try:
-        limit = float(quantity.parse(value))
+        limit = float(recipe_parts.parse_quantity(value))
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
-    if quantity.kind(value) not in ("", "a time") or limit <= 0:
+    if recipe_parts.quantity_kind(value) not in ("", "a time") or limit <= 0:
         raise click.BadParameter(f"{value!r} is not a time such as 20ms")
     return limit
 
@@ -116,8 +116,8 @@ def loadtest(
     Example: `rarefy loadtest production --rate 50 --rate 200 --workers 2 --max-p99 20ms`
     """
     from rarefy.flows.console.display import Display
+    from rarefy.pipeline.measure import exclusive
     from rarefy.pipeline.measure.load import session as loading
-    from rarefy.pipeline.measure.machine import exclusive
     from rarefy.pipeline.model.runtime import bundle_files
     from rarefy.pipeline.release.bundles import check_bytes, find
     from rarefy.pipeline.terms.outcomes import worst

@@ -25,7 +25,7 @@ from rarefy.flows.console.options import (
 )
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.errors import DataError, RecipeError
-from rarefy.pipeline.terms.printable import escaped_json
+from rarefy.pipeline.terms.wording import escaped_json
 
 if TYPE_CHECKING:
     from rarefy.pipeline.release.predict import Bundle

@@ -31,9 +31,8 @@ def report(run: str | None, form: str | None, show: bool, home: Home, as_json: b
     Examples: `rarefy report --open`, `rarefy report demo --format markdown`
     """
     from rarefy.pipeline.run import folder
-    from rarefy.pipeline.terms.errors import RecipeError
-    from rarefy.pipeline.terms.panics import first_line
-    from rarefy.pipeline.terms.printable import escaped_json
+    from rarefy.pipeline.terms.errors import RecipeError, first_line
+    from rarefy.pipeline.terms.wording import escaped_json
 
     if as_json and form in FORMATS:
         raise click.UsageError(f"--format {form} and --json exclude each other")

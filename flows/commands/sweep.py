@@ -94,12 +94,12 @@ def sweep(
     from rarefy.flows.sweep.coordinator import Sweeping
     from rarefy.flows.sweep.job import Job
     from rarefy.flows.sweep.workers import Where
-    from rarefy.pipeline.measure.machine import fingerprint
+    from rarefy.pipeline.measure import machine
     from rarefy.pipeline.sweep import file as sweep_file
     from rarefy.pipeline.sweep import winner
 
     loaded = sweep_file.load(sweep)
-    cores = fingerprint.usable()
+    cores = machine.usable()
     executor = _executor(on, dask, ray)
     size = 1 if executor == "inline" else workers or cores
     where = Where(executor, size, dask or ray)

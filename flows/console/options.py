@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,16 +16,70 @@ from typing import TYPE_CHECKING, Any, Literal
 import rich_click as click
 from click.core import ParameterSource
 
-from rarefy.flows.console import volume
-from rarefy.flows.console.run_options import command_line_option
+from rarefy.flows.console import terminal
 from rarefy.pipeline.store import home
-from rarefy.pipeline.terms.printable import escaped_json
+from rarefy.pipeline.terms.wording import escaped_json
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.table import Table
 
     from rarefy.pipeline.terms.recipe_parts import Data
+
+
+def _option(default: Any, about: str, **arguments: Any) -> Any:
+    """Return a field whose metadata are the arguments of ``click.option``."""
+    return field(default=default, metadata={"help": about, **arguments})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """How a recipe is run, as plain values.
+
+    This is no pydantic class, because ``rarefy --help`` would wait for pydantic.
+    """
+
+    device: str = _option(
+        "auto",
+        "Where training runs; artifacts are cached separately for each device.",
+        type=click.Choice(["auto", "cpu", "cuda"]),
+        show_default=True,
+    )
+    threads: int | None = _option(
+        None, "Threads for training; default: all available cores.", type=click.IntRange(1)
+    )
+    first: bool = _option(
+        False,
+        "For a first release: skip budgets against a tag that does not exist yet.",
+        is_flag=True,
+    )
+    fresh: bool = _option(
+        False,
+        "Ignore cached results: compute and measure everything again.",
+        is_flag=True,
+    )
+    strict: bool = _option(False, "Exit 4 if a budget is inconclusive.", is_flag=True)
+    baseline: str | None = _option(
+        None, "Compare the candidate with TAG, or with URL#TAG.", metavar="TAG"
+    )
+    store: str | None = _option(
+        None,
+        "A store that workers share: runs reuse its artifacts, and passing runs publish there.",
+        metavar="URL",
+    )
+
+
+def command_line_option(name: str, **changes: Any) -> Any:
+    """Return the decorator that adds an option to a command, which is given it by its name.
+
+    Args:
+        name: A field of RunOptions.
+        changes: Arguments of ``click.option`` that differ for this command.
+    """
+    option = RunOptions.__dataclass_fields__[name]
+    arguments = {"default": option.default, **option.metadata, **changes}
+    return click.option(f"--{name}", **arguments)
+
 
 NO_LABEL = "none"
 """What --label is given for rows without labels."""
@@ -91,7 +146,7 @@ def device_option(command: Callable[..., Any], **changes: Any) -> Callable[..., 
 def _device(value: str) -> str:
     if value != "auto":
         return value
-    from rarefy.pipeline.measure.machine.fingerprint import default_device
+    from rarefy.pipeline.measure.machine import default_device
 
     return default_device()
 
@@ -247,7 +302,7 @@ def rows_of(table: Path, text: tuple[str, ...], label: str = "label") -> Data:
 
 def verbose() -> bool:
     """Return whether ``--verbose`` was given."""
-    return volume.is_on("verbose")
+    return terminal.is_on("verbose")
 
 
 def show_json(value: Any) -> None:
@@ -272,7 +327,7 @@ def stderr() -> Console:
     """
     from rarefy.flows.console.terminal import Console
 
-    quiet = volume.is_on("quiet")
+    quiet = terminal.is_on("quiet")
     return Console(stderr=True, highlight=False, markup=False, emoji=False, quiet=quiet)
 
 
@@ -366,7 +421,7 @@ def as_given(*left_out: str) -> str:
     """Return the command as it was given, to be given again, without the parameters named here."""
     context = click.get_current_context()
     words = ["rarefy", str(context.command.name)]
-    skipped = {*left_out, *volume.NAMES}
+    skipped = {*left_out, *terminal.VOLUME}
     for parameter in context.command.params:
         name = str(parameter.name)
         value, source = context.params.get(name), context.get_parameter_source(name)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import IO, Any
 
 from rarefy.pipeline.data import table as table_file
-from rarefy.pipeline.data.values import is_missing
+from rarefy.pipeline.data.table import is_missing
 from rarefy.pipeline.release.predict import WINDOW, Bundle
 from rarefy.pipeline.store import disk
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError, RecipeError
 from rarefy.pipeline.terms.progress import Progress
-from rarefy.pipeline.terms.suggestions import file_hint
+from rarefy.pipeline.terms.wording import file_hint
 
 Row = tuple[Any, ...]
 Write = Callable[[Mapping[str, Any]], None]

@@ -10,14 +10,13 @@ from rich.table import Table
 from rarefy.flows.console.options import Shown, as_text, plain_table
 from rarefy.flows.workloads import workload
 from rarefy.pipeline.data import corpus
-from rarefy.pipeline.run import check_machine, estimate, evidence, last_runs, scoring
-from rarefy.pipeline.run.last_runs import LastRun
+from rarefy.pipeline.run import checks, estimate, scoring
+from rarefy.pipeline.run.estimate import LastRun
 from rarefy.pipeline.run.plan.plan import Plan, Planned
 from rarefy.pipeline.store.home import HISTORY, Home
 from rarefy.pipeline.terms.wording import about, duration, quantity
 from rarefy.pipeline.verdict import candidates
-from rarefy.pipeline.verdict.cell_power import CellNeeds
-from rarefy.pipeline.verdict.power import Need
+from rarefy.pipeline.verdict.power import CellNeeds, Need
 from rarefy.stages.validate import Validate
 
 COLUMNS = ("step", "stage", "output", "", "time", "memory", "last run")
@@ -58,12 +57,12 @@ class PlanView(Shown):
         Raises ProviderError if a step certainly does not fit this machine's disk or memory.
         """
         steps = plan.steps()
-        check_machine.check_size(plan, steps)
+        checks.check_size(plan, steps)
         unscored: set[str] = set()
         runs: dict[str, LastRun] = {}
         for step in steps:
             if step.artifact is None:
-                run = last_runs.find(plan, step.id)
+                run = estimate.last_run(plan, step.id)
                 if run is not None:
                     runs[step.id] = run
             elif scoring.missing(plan, step.artifact):
@@ -71,7 +70,7 @@ class PlanView(Shown):
         estimates = {}
         for identifier, seconds in estimate.seconds(plan, steps, workload).items():
             run = runs.get(identifier)
-            if run is None or not last_runs.is_own(plan, identifier, run):
+            if run is None or not estimate.is_of_step(plan, identifier, run):
                 estimates[identifier] = seconds
         throughput: list[str] = []
         for step in steps:
@@ -80,10 +79,15 @@ class PlanView(Shown):
                 throughput += sentences
                 if sentences and step.id in estimates:
                     estimates[step.id] += len(sentences) * step.stage.throughput_seconds
+        earlier = None
         last_folder = home.runs / plan.loaded.recipe.name
-        needs = evidence.needs(plan, last_folder)
-        times = evidence.of_times(plan, last_folder, home.path / HISTORY)
-        lacking = check_machine.lacking(plan, steps)
+        if last_folder.is_dir():
+            from rarefy.pipeline.run import folder  # which reads what a whole run has left
+
+            earlier = folder.last_measurements(last_folder)
+        needs = checks.needed_rows(plan, earlier)
+        times = checks.time_notes(plan, earlier, home.path / HISTORY)
+        lacking = checks.lacking(plan, steps)
         changes = _changes(plan, steps, runs)
         judged = 0
         if plan.budgets:
@@ -113,7 +117,7 @@ class PlanView(Shown):
         for identifier, run in self.last_runs.items():
             if run.lasts or identifier in self.changes:
                 continue
-            if last_runs.is_own(self.plan, identifier, run):
+            if estimate.is_of_step(self.plan, identifier, run):
                 reason = "its last result was not kept, like those of a disturbed machine"
                 notes.append(f"{identifier} runs again, as {reason}")
         return notes
@@ -193,7 +197,7 @@ class PlanView(Shown):
         run = self.last_runs.get(step.id)
         if run is None:
             return [UNKNOWN, "", ""]
-        origin = last_runs.origin(self.plan, step.id, run)
+        origin = estimate.origin_of(self.plan, step.id, run)
         memory = ""
         if run.memory:
             memory = quantity(run.memory, "B")
@@ -237,7 +241,7 @@ class PlanView(Shown):
 
     def _run_json(self, identifier: str, run: LastRun) -> dict[str, Any]:
         return {
-            "of": last_runs.origin(self.plan, identifier, run),
+            "of": estimate.origin_of(self.plan, identifier, run),
             "seconds": run.seconds,
             "memory_bytes": run.memory,
             "lasts": run.lasts,
@@ -261,11 +265,11 @@ def _changes(plan: Plan, steps: list[Planned], runs: dict[str, LastRun]) -> dict
             known[step.id] = step.artifact
             continue
         run = runs.get(step.id)
-        if run is None or not last_runs.is_own(plan, step.id, run):
+        if run is None or not estimate.is_of_step(plan, step.id, run):
             continue
         dependencies = plan.dependencies(step.id, known)
         if dependencies is not None:
-            changes[step.id] = last_runs.changes(run, dependencies)
+            changes[step.id] = estimate.changes_since(run, dependencies)
     return {identifier: phrases for identifier, phrases in changes.items() if phrases}
 
 

@@ -26,8 +26,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from rarefy.flows.console.options import INTERRUPTED
 from rarefy.flows.run.flow import EXIT_CODE, NAME, key
 from rarefy.pipeline.terms.errors import ProviderError, RecipeError
-from rarefy.pipeline.terms.suggestions import hint
-from rarefy.pipeline.terms.wording import duration
+from rarefy.pipeline.terms.wording import duration, hint
 
 PAUSE = 2.0
 """Seconds between two looks at a run."""

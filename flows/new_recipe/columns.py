@@ -15,7 +15,7 @@ from typing import Any
 from rarefy.flows.new_recipe import evidence
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError
-from rarefy.pipeline.terms.suggestions import file_hint
+from rarefy.pipeline.terms.wording import file_hint
 
 ROWS = 1000
 ENCODING = "utf-8-sig"

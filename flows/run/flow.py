@@ -28,16 +28,16 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Failed, State
 
 from rarefy.flows.console.display import Display, Shows
+from rarefy.flows.console.options import RunOptions
 from rarefy.flows.console.results import Result
-from rarefy.flows.console.run_options import RunOptions
 from rarefy.flows.run import job as jobs
 from rarefy.flows.run import recording
 from rarefy.flows.run.job import Job
 from rarefy.flows.server import guard, limits, logs, retry
 from rarefy.flows.server.logs import LogStream
 from rarefy.flows.sharing import publishing, recipe_source
-from rarefy.pipeline.measure.machine import exclusive
-from rarefy.pipeline.measure.machine.fingerprint import default_device
+from rarefy.pipeline.measure import exclusive
+from rarefy.pipeline.measure.machine import default_device
 from rarefy.pipeline.recipe.recipe import LoadedRecipe
 from rarefy.pipeline.report import markdown
 from rarefy.pipeline.run.engine import Finished, Run

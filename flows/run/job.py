@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from rarefy.flows.console.display import Shows
+from rarefy.flows.console.options import RunOptions
 from rarefy.flows.console.results import Result
-from rarefy.flows.console.run_options import RunOptions
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.recipe.recipe import LoadedRecipe
 from rarefy.pipeline.release import verdicts
-from rarefy.pipeline.run import check_machine, evidence, folder
+from rarefy.pipeline.run import checks, folder
 from rarefy.pipeline.run import outcome as outcomes
 from rarefy.pipeline.run.engine import Finished, Run
 from rarefy.pipeline.run.plan import baselines
@@ -98,12 +98,12 @@ def open_run(job: Job, loaded: LoadedRecipe, display: Shows | None = None) -> Ru
     if job.threads:
         plan.threads = job.threads
     steps = plan.steps()
-    check_machine.check_size(plan, steps)
-    check_machine.check_runtimes(plan, steps, scored=bool(job.out))
+    checks.check_size(plan, steps)
+    checks.check_runtimes(plan, steps, scored=bool(job.out))
     if display is not None:
         for doubt in plan.doubts:
             display.say(f"warning: {doubt}", "bold red")
-        for need in evidence.needs(plan, Path(job.out)):
+        for need in checks.needed_rows(plan, folder.last_measurements(Path(job.out))):
             if not need.enough:
                 display.say(f"note: {need.text}", "yellow")
     if job.out:

@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rarefy.pipeline.measure.machine import exclusive
+from rarefy.pipeline.measure import exclusive
 from rarefy.pipeline.measure.measurements import Measurements
 from rarefy.pipeline.measure.predictions import files as answers
 from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe

@@ -1,6 +1,6 @@
 """Prefect's global concurrency limit of the machine that measures: one flow at a time.
 
-The lock of ``rarefy.pipeline.measure.machine.exclusive`` holds for one user's processes; this
+The lock of ``rarefy.pipeline.measure.exclusive`` holds for one user's processes; this
 limit holds wherever the
 machine runs flows for the same server: other users, containers. Import it after
 ``prefect_settings.prepare``.
@@ -20,8 +20,8 @@ from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPS
 from prefect.settings import get_current_settings
 
 from rarefy.flows.server import retry
-from rarefy.pipeline.measure.machine import exclusive
-from rarefy.pipeline.measure.machine.exclusive import Waiting
+from rarefy.pipeline.measure import exclusive
+from rarefy.pipeline.measure.exclusive import Waiting
 from rarefy.pipeline.terms.errors import ProviderError
 
 LEASE = 60.0

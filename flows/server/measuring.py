@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from rarefy.flows.server import prefect_settings
 from rarefy.flows.server import server as prefect_server
-from rarefy.pipeline.measure.machine import exclusive
+from rarefy.pipeline.measure import exclusive
 from rarefy.pipeline.store.home import Home
 
 

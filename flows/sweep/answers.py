@@ -17,7 +17,7 @@ from rarefy.flows.console.options import plain_table
 from rarefy.flows.console.results import Result
 from rarefy.flows.run import job as jobs
 from rarefy.flows.sweep.job import Job
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.store import disk
 from rarefy.pipeline.sweep import answers as pareto
@@ -125,7 +125,7 @@ def conclude(
         answers=answers,
         notes=list(notes),
         seconds=sum(branch.seconds for branch in branches),
-        machine=fingerprint.fingerprint(),
+        machine=machine.fingerprint(),
     )
     display.notes(record.notes)
     _write(job, record)

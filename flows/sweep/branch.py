@@ -25,8 +25,7 @@ from rarefy.flows.run.job import Job
 from rarefy.flows.server import measuring, retry
 from rarefy.flows.sharing import recipe_source
 from rarefy.pipeline.data.development_split import NAME
-from rarefy.pipeline.measure import fresh_process
-from rarefy.pipeline.measure.machine import fingerprint as machine
+from rarefy.pipeline.measure import fresh_process, machine
 from rarefy.pipeline.measure.memory import memory
 from rarefy.pipeline.recipe import recipe as recipes
 from rarefy.pipeline.recipe import yaml_file

@@ -22,12 +22,12 @@ from rarefy.flows.sweep.job import Job
 from rarefy.flows.sweep.timing import Clock
 from rarefy.flows.sweep.workers import Workers
 from rarefy.pipeline.recipe.recipe import LoadedRecipe
-from rarefy.pipeline.run import check_machine
+from rarefy.pipeline.run import checks
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.store import disk
 from rarefy.pipeline.store.artifact import Kind
-from rarefy.pipeline.store.lease import Lease
 from rarefy.pipeline.store.remote import artifacts
+from rarefy.pipeline.store.store import Lease
 from rarefy.pipeline.sweep import variants
 from rarefy.pipeline.sweep.branch import ENDED, Branch, Folder, hopeless
 from rarefy.pipeline.sweep.variants import Variant
@@ -188,7 +188,7 @@ class Sweeping:
         plan.importer = earlier.importer
         planned = plan.steps()
         self._plans[files] = plan
-        check_machine.check_size(plan, planned)
+        checks.check_size(plan, planned)
         return Steps.from_plan(plan, planned)
 
     def _has_ended(self, record: Branch, others: Iterable[Branch]) -> bool:

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Final
 
 from rarefy.pipeline.data.development_split import NAME
+from rarefy.pipeline.measure import exclusive, machine
 from rarefy.pipeline.measure.latency import session as latency
-from rarefy.pipeline.measure.machine import exclusive, fingerprint
 from rarefy.pipeline.measure.measurements import Latency
 from rarefy.pipeline.measure.row_lengths import rows_to_time
 from rarefy.pipeline.recipe.recipe import LoadedRecipe
@@ -89,7 +89,7 @@ class Clock:
         """What times depend on besides the bundles."""
         target = self.target.as_json()
         settings = self.settings.model_dump(mode="json")
-        return value_sha256([fingerprint.fingerprint(), target, settings, self.texts, self.pairs])
+        return value_sha256([machine.fingerprint(), target, settings, self.texts, self.pairs])
 
     @property
     def times(self) -> Mapping[str, Interval]:

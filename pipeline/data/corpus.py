@@ -8,8 +8,7 @@ from typing import Any
 
 from rarefy.pipeline.data import table as table_file
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.data.table import Source
-from rarefy.pipeline.data.values import as_text, is_missing
+from rarefy.pipeline.data.table import Source, as_text, is_missing
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import DataError
 

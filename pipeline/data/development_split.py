@@ -15,8 +15,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar, overload
 
-from rarefy.pipeline.data.duplicates import normalized
-from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.data.split import Split, normalized
 from rarefy.pipeline.data.table import Source
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.wording import percent, plural

@@ -1,15 +1,74 @@
-"""The rows of one split, as stages and tasks read them."""
+"""The rows of one split, as stages and tasks read them: which are the same, and texts on disk.
+
+Case, punctuation, spaces and order make no difference to whether rows of text are the same.
+"""
 
 from __future__ import annotations
 
+import os
+import tempfile
+import unicodedata
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any, overload
 
-from rarefy.pipeline.data import duplicates
+from rarefy.pipeline.store import disk
 from rarefy.pipeline.store.artifact import DataRecord
+
+_VARIATIONS = "\ufe0e\ufe0f"
+"""They say whether the character before is drawn as an emoji; many programs leave them out."""
+_QUOTES = str.maketrans("`´", "''")
+
+
+def normalized(text: str) -> str:
+    """Return a text by which equal ones are found: case, punctuation and spaces do not count.
+
+    Nor do the ways in which Unicode writes one character (NFKC) and invisible characters; symbols
+    and combining marks count. A text of punctuation alone stays as it is.
+    """
+    composed = unicodedata.normalize("NFKC", text.translate(_QUOTES))
+    folded = unicodedata.normalize("NFKC", composed.casefold())
+    words = folded.translate(_PLAIN).split()
+    return " ".join(words) or text.strip()
+
+
+class _Plain(dict[int, str | None]):
+    """A table for ``str.translate``: punctuation becomes a space, invisible characters vanish."""
+
+    def __missing__(self, code: int) -> str | None:
+        character = chr(code)
+        category = unicodedata.category(character)
+        replacement: str | None = character
+        if category == "Cf" or character in _VARIATIONS:
+            replacement = None
+        elif category[0] in "PZC":
+            replacement = " "
+        self[code] = replacement
+        return replacement
+
+
+_PLAIN = _Plain()
+
+
+def row_digest(row: Iterable[str | None]) -> bytes:
+    """Return 8 bytes that rows of the same texts share, in whatever order."""
+    texts = [normalized(part) for part in row if part is not None]
+    joined = "\n".join(sorted(texts))
+    return blake2b(joined.encode(), digest_size=8).digest()
+
+
+def row_digests(row: Sequence[str | None], *, singly: bool) -> Iterator[bytes]:
+    """Yield the digest of a row and, with ``singly``, those of each of its texts alone.
+
+    A model that reads each text of a pair alone has seen a row if it has seen one of its texts.
+    """
+    yield row_digest(row)
+    if singly:
+        yield from (row_digest((text, None)) for text in row if text is not None)
 
 
 @dataclass(frozen=True)
@@ -66,7 +125,7 @@ class Split:
         rows = zip(*columns, strict=True)
         numbers: dict[bytes, int] = {}
         of_row = array("q")
-        for digest in map(duplicates.digest, rows):
+        for digest in map(row_digest, rows):
             following = len(numbers)
             number = numbers.setdefault(digest, following)
             of_row.append(number)
@@ -88,3 +147,52 @@ class Split:
 
     def record(self) -> DataRecord:
         return DataRecord(name=self.reference, split=self.name, rows=len(self), sha256=self.sha256)
+
+
+class Texts(Sequence[str]):
+    """Texts in a temporary file without a name; only their positions are in memory, 8 bytes each.
+
+    The file is read with plain reads rather than memory-mapped, because mapped pages would count
+    as resident memory. It vanishes with the object, or with the process if that is killed.
+    ``folder``: where the file is; default: the system's folder for temporary files. A full disk or
+    a folder that is read-only raises ProviderError.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folder = folder or Path(tempfile.gettempdir())
+        with disk.speaking(self._folder):
+            self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 (closed with the object)
+        self._ends = array("q", [0])
+        self._written = True
+
+    def append(self, text: str) -> None:
+        """Add a text at the end."""
+        content = text.encode()
+        with disk.speaking(self._folder):
+            self._file.seek(self._ends[-1])
+            self._file.write(content)
+        self._written = False
+        self._ends.append(self._ends[-1] + len(content))
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """Return one text, or those of a slice as a list."""
+        if isinstance(index, slice):
+            return [self[row] for row in range(len(self))[index]]
+        row = range(len(self))[index]
+        if not self._written:
+            with disk.speaking(self._folder):
+                self._file.flush()
+            self._written = True
+        # Reads at a place, so that threads which read at the same time do not move one another's.
+        length = self._ends[row + 1] - self._ends[row]
+        return os.pread(self._file.fileno(), length, self._ends[row]).decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[row] for row in range(len(self)))

@@ -1,4 +1,7 @@
-"""A data file as a table, read batch by batch."""
+"""A data file as a table, read batch by batch, and its single values.
+
+A compressed file is read up to a bound: a few bytes may stand for any number.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,13 @@ import codecs
 import csv
 import io
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, TextIO
 
-from rarefy.pipeline.data import bounded
 from rarefy.pipeline.terms import bounds, json_text
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import DataError
@@ -33,6 +36,11 @@ LONGEST = 1 << 24
 """Characters of a field. What is longer begins with a quotation mark that nothing closes; the bound
 keeps such a file out of memory."""
 csv.field_size_limit(LONGEST)  # for the whole process; by default 131,072, fewer than a book has
+
+_BEGINNING = 64
+"""Bytes that tell a list of rows from a row in each line."""
+IGNORED = -100
+"""The target of a unit that has none, which losses leave out."""
 
 
 @dataclass(frozen=True)
@@ -125,11 +133,7 @@ def not_unicode(reference: str, error: UnicodeDecodeError) -> DataError:
 
 
 def _binary(source: Source) -> AbstractContextManager[IO[bytes]]:
-    return bounded.opened(source.path, source.reference)
-
-
-_BEGINNING = 64
-"""Bytes that tell a list of rows from a row in each line."""
+    return open_bounded(source.path, source.reference)
 
 
 class _Json:
@@ -156,7 +160,7 @@ class _Json:
                 text = file.read().removeprefix(codecs.BOM_UTF8)
                 values = iter(json_text.parse(text.decode()))
             else:
-                lines = bounded.lines(file, source.reference)
+                lines = bounded_lines(file, source.reference)
                 first = next(lines, b"").removeprefix(codecs.BOM_UTF8)
                 lines = itertools.chain([first], lines)
                 values = (json_text.parse(line.decode()) for line in lines if line.strip())
@@ -338,3 +342,119 @@ def _text(source: Source) -> Iterator[TextIO]:
         io.TextIOWrapper(file, encoding="utf-8-sig", errors="replace", newline="") as text,
     ):
         yield text
+
+
+def expansion_limit(path: Path) -> int:
+    """Return how many bytes a compressed file may expand to."""
+    return max(bounds.EXPANDED, bounds.RATIO * path.stat().st_size)
+
+
+def expansion_error(reference: str) -> DataError:
+    """Return the error of a file that expands beyond that."""
+    return DataError(
+        f"{reference}: expands to more than {bounds.RATIO} times its size; if that is intended, "
+        "give an uncompressed JSONL file"
+    )
+
+
+class _Expanding(io.RawIOBase):
+    """What a compressed file holds; more than ``most`` bytes of it are refused."""
+
+    def __init__(self, file: IO[bytes], most: int, reference: str) -> None:
+        self._file, self._most, self._reference = file, most, reference
+        self._read = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return self._file.seekable()
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._file.read(len(buffer))
+        self._read += len(content)
+        if self._read > self._most:
+            raise expansion_error(self._reference)
+        buffer[: len(content)] = content
+        return len(content)
+
+
+@contextmanager
+def open_bounded(path: Path, reference: str) -> Iterator[IO[bytes]]:
+    """Open a file of bytes, which may be compressed.
+
+    What it gives raises DataError once it has expanded beyond all measure; ``reference``: what
+    errors call the file.
+    """
+    import fsspec
+
+    with fsspec.open(str(path), "rb", compression="infer") as file:
+        if fsspec.utils.infer_compression(str(path)) is None:
+            yield file
+            return
+        with io.BufferedReader(
+            _Expanding(file, expansion_limit(path), reference), 1 << 16
+        ) as bounded:
+            yield bounded
+
+
+def bounded_lines(file: IO[bytes], reference: str) -> Iterator[bytes]:
+    """Yield the lines of a file. Raises DataError at one that is longer than any row."""
+    while line := file.readline(bounds.LINE + 1):
+        if len(line) > bounds.LINE:
+            raise DataError(
+                f"{reference}: a line has more than {size(bounds.LINE)}; write one row in each line"
+            )
+        yield line
+
+
+def is_missing(value: Any) -> bool:
+    """Return whether a cell is empty: null, NaN, or blank text."""
+    if isinstance(value, float):
+        return math.isnan(value)
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None
+
+
+def as_text(value: Any) -> str:
+    """Return a value as text. Missing values turn integers into floats, so 1.0 is the text 1."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def as_number(value: Any) -> float | None:
+    """Return a value, or text that reads as a number, as a finite number; None if it is none."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def is_unicode(text: str) -> bool:
+    """Return False if a text has half of a surrogate pair, which is no character to a tokenizer.
+
+    JSON can hold one, and bytes that are not UTF-8 are read as such.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def given_text(value: Any) -> str:
+    """Return a text that a user gives to be answered. Raises DataError if it is none."""
+    if not isinstance(value, str):
+        raise DataError(f"{value!r:.60} is not text, but of type {type(value).__name__}")
+    if not is_unicode(value):
+        raise DataError(f"{value!r:.60} is not valid Unicode")
+    return value

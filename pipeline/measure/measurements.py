@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, PrivateAttr
 from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.terms import recipe_parts
 from rarefy.pipeline.terms.interval import Interval
-from rarefy.pipeline.terms.own_metric import OwnMetric
+from rarefy.pipeline.terms.metrics import OwnMetric
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

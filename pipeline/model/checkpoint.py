@@ -17,8 +17,7 @@ from rarefy.pipeline.model.architectures.parts import encoder_layers
 from rarefy.pipeline.model.safe_loading import WEIGHTS
 from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import canonical_json
-from rarefy.pipeline.terms.errors import IntegrityError, ModelError
-from rarefy.pipeline.terms.panics import as_model_error, first_line
+from rarefy.pipeline.terms.errors import IntegrityError, ModelError, as_model_error, first_line
 
 __all__ = [
     "ADAPTER",

@@ -13,17 +13,17 @@ from typing import Any, Literal, cast, get_args
 
 from pydantic import BaseModel
 
-from rarefy.pipeline.sources import model_files
+from rarefy.pipeline.sources import hub
 from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.errors import ModelError
 
 Mode = Literal["mean", "cls", "last"]
 """The mean over the tokens of the mask, the first token, or the last token of the mask."""
 
-MODULES = model_files.MODULES
-SETTINGS = model_files.CONFIG
-SENTENCES = model_files.SENTENCES
-PROMPTS = model_files.PROMPTS
+MODULES = hub.MODULES
+SETTINGS = hub.CONFIG
+SENTENCES = hub.SENTENCES
+PROMPTS = hub.PROMPTS
 KEY = "rarefy_pooling"
 
 ENDLESS = 10**9

@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from rarefy.pipeline.model import checkpoint, safe_loading
-from rarefy.pipeline.terms.errors import IntegrityError, ModelError
-from rarefy.pipeline.terms.panics import first_line
+from rarefy.pipeline.terms.errors import IntegrityError, ModelError, first_line
 
 HEADS = ("AutoModelForPreTraining", "AutoModelForMaskedLM", "AutoModel")
 POOLER = "pooler"

@@ -18,12 +18,12 @@ from rarefy.pipeline.recipe.yaml_file import Places, T
 from rarefy.pipeline.sources import references as sources
 from rarefy.pipeline.stage import Stage, discovery
 from rarefy.pipeline.tasks.unlabelled import AGREEMENT
-from rarefy.pipeline.terms import credentials, quantity, recipe_parts
+from rarefy.pipeline.terms import credentials, recipe_parts
 from rarefy.pipeline.terms.budget import REGRESSIONS, Budget, assumed_units
 from rarefy.pipeline.terms.errors import RarefyError, RecipeError
 from rarefy.pipeline.terms.metrics import is_own
 from rarefy.pipeline.terms.recipe_parts import NAME, REMOTE_TAG, RESERVED, Data, Name, Part, Target
-from rarefy.pipeline.terms.suggestions import hint, nearest
+from rarefy.pipeline.terms.wording import hint, nearest
 
 MODEL = recipe_parts.MODEL
 """The id of the model that the recipe starts from."""
@@ -120,7 +120,7 @@ def _regressions(budget: dict[str, Any], recipe: Mapping[str, Any]) -> list[dict
 def _of_all(share: Any) -> Any:
     """Return a share of 1 as the difference that it is; what is no share is an error later."""
     with suppress(ValueError):
-        return quantity.parse(share)
+        return recipe_parts.parse_quantity(share)
     return share
 
 

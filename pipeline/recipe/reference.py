@@ -12,7 +12,7 @@ from rarefy.pipeline.recipe.schema import json_schema
 from rarefy.pipeline.terms.errors import RecipeError
 from rarefy.pipeline.terms.metrics import FORMS, METRICS, of_kind
 from rarefy.pipeline.terms.recipe_parts import Data
-from rarefy.pipeline.terms.suggestions import hint
+from rarefy.pipeline.terms.wording import hint
 
 HEAD = """# Every key of a recipe
 

@@ -20,7 +20,7 @@ from rarefy.pipeline.recipe.removed import advise_instead
 from rarefy.pipeline.sources.plugin_code import OWN
 from rarefy.pipeline.terms.budget import REGRESSIONS
 from rarefy.pipeline.terms.errors import RarefyError, RecipeError
-from rarefy.pipeline.terms.suggestions import file_hint, hint, synonym
+from rarefy.pipeline.terms.wording import file_hint, hint, synonym
 
 T = TypeVar("T")
 

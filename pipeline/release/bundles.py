@@ -13,7 +13,7 @@ from rarefy.pipeline.run import names
 from rarefy.pipeline.store.artifact import MANIFEST, RUN, Artifact, Kind, Manifest
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.store.tags import GoneError
-from rarefy.pipeline.terms import json_text, suggestions
+from rarefy.pipeline.terms import json_text, wording
 from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import REMOTE_TAG
@@ -142,7 +142,7 @@ def _stored(reference: str, home: Home) -> Artifact:
         raise RecipeError(
             f"{reference}: a file is not a bundle; name a run or a folder, which is measured again"
         )
-    near = suggestions.file_hint(home.runs / reference, folders=True)
+    near = wording.file_hint(home.runs / reference, folders=True)
     raise RecipeError(
         f"{reference}: no such bundle: it is not a run in {home.runs}, not a folder "
         f"with {MODEL}, and not a tag or digest in {store}{near}"

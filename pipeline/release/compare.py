@@ -11,9 +11,8 @@ import numpy as np
 
 from rarefy.pipeline import tasks
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.measure import engines
+from rarefy.pipeline.measure import engines, exclusive, machine
 from rarefy.pipeline.measure.latency import compare as gate
-from rarefy.pipeline.measure.machine import exclusive, fingerprint
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency, Measurements, ModelMeasurement
 from rarefy.pipeline.measure.memory import memory
 from rarefy.pipeline.measure.predictions import examples, slices
@@ -245,7 +244,7 @@ def collect(
     if not task.unlabelled:
         samples = examples.choose(task, split, truth, models)
     return Measurements(
-        machine=fingerprint.fingerprint(),
+        machine=machine.fingerprint(),
         task=task.name,
         labels=list(task.labels),
         unlabelled=task.unlabelled,

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rarefy.pipeline import tasks
-from rarefy.pipeline.data.values import given_text
+from rarefy.pipeline.data.table import given_text
 from rarefy.pipeline.model.batches import rows_of_equal_length, split_rows
 from rarefy.pipeline.model.runtime import bundle_files
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel

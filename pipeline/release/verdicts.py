@@ -19,10 +19,10 @@ from rarefy.pipeline.release.bundles import Bundle
 from rarefy.pipeline.run import folder, names
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.store.home import Home
-from rarefy.pipeline.store.order import Clock, wall
 from rarefy.pipeline.store.remote import artifacts
 from rarefy.pipeline.store.remote.artifacts import Remote
 from rarefy.pipeline.store.remote.files import READ_ONLY
+from rarefy.pipeline.store.store import Clock, wall
 from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.credentials import redact
 from rarefy.pipeline.terms.errors import BudgetError, EvidenceError, ProviderError, RarefyError

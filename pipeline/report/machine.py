@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from rarefy.pipeline.measure.machine.fingerprint import flat
+from rarefy.pipeline.measure.machine import flat
 from rarefy.pipeline.report import wording
 
 TITLES: Final = {

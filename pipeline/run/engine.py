@@ -19,12 +19,12 @@ from typing import Final, TypeVar
 from pydantic_core import to_json
 
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.measure.machine import exclusive
+from rarefy.pipeline.measure import exclusive
 from rarefy.pipeline.measure.measurements import Latency, Measurements
 from rarefy.pipeline.measure.memory import memory
 from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.recipe.recipe import MODEL
-from rarefy.pipeline.run import check_machine, decisions, last_runs, quantization, scoring
+from rarefy.pipeline.run import checks, decisions, estimate, quantization, scoring
 from rarefy.pipeline.run.plan import check_chain
 from rarefy.pipeline.run.plan.plan import Plan, Read
 from rarefy.pipeline.sources import references
@@ -44,7 +44,7 @@ from rarefy.pipeline.store.artifact import (
     StageRecord,
     list_files,
 )
-from rarefy.pipeline.store.lease import Lease
+from rarefy.pipeline.store.store import Lease
 from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import distribution_version, value_sha256, versions
 from rarefy.pipeline.terms.errors import IntegrityError, RarefyError
@@ -335,7 +335,7 @@ class Run:
             lasts = draft.lasts and in_file
             published = plan.store.publish(output, manifest, run, lasts=lasts, lease=self.lease)
         dependencies = plan.dependencies(identifier, work.inputs, work.read)
-        last_runs.keep(plan, identifier, seconds, peak, dependencies, lasts=draft.lasts)
+        estimate.keep_run(plan, identifier, seconds, peak, dependencies, lasts=draft.lasts)
         self._verified.add(published.digest)
         return published
 
@@ -371,7 +371,7 @@ class Run:
         Anything else is not in its fingerprint.
         """
         plan = self.plan
-        check_machine.check_device(plan.device, stage)
+        checks.check_device(plan.device, stage)
         splits: dict[str, Split] = {}
         for name in plan.reads(stage):  # none of the import, before which there are no answers
             rows = plan.splits if stage.policy.reads_input else plan.rows

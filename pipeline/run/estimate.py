@@ -1,4 +1,6 @@
-"""About how long steps will take that have not run here, by the arithmetic of their models.
+"""How long steps will take: as long as their last runs here, or by the arithmetic of their models.
+
+What the last run of a step took, seconds and peak memory, is kept in the store.
 
 A row costs two operations for each weight of the layers and each of its tokens, and three times as
 many if the model learns from it (Kaplan et al. 2020, arXiv 2001.08361, section 2.1). The machine's
@@ -12,15 +14,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel, Field
 
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.model.architectures import parts
-from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.model.architectures.families import Config
 from rarefy.pipeline.recipe.recipe import MODEL
 from rarefy.pipeline.run.plan import check_chain
 from rarefy.pipeline.run.plan.plan import Plan, Planned
@@ -54,6 +56,9 @@ SHAPE: Final = (128, 384, 1536)
 """Of the product: so small that some are not interrupted on a busy machine."""
 TIMED: Final = 0.3
 """Seconds for which products are timed; the fastest counts, as it had its core to itself."""
+
+LONG = 30
+"""Characters of a value that is not shown where it has changed, such as a digest."""
 
 
 class _Tokens(BaseModel):
@@ -235,8 +240,8 @@ def _text(row: Any) -> str:
 
 def _speed(plan: Plan) -> float:
     """Return the operations a second of a plan's threads; timed once, kept in the store."""
-    facts = fingerprint.fingerprint()
-    key = f"product-{fingerprint.digest(facts)}"
+    facts = machine.fingerprint()
+    key = f"product-{machine.digest(facts)}"
     note = Store.note(plan.store, key, _Speed)  # of this machine, so no shared store's
     if note is None:
         note = _Speed(speed=product_speed())
@@ -268,3 +273,118 @@ def product_speed() -> float:
             left @ right
             fastest = min(fastest, time.perf_counter() - began)
     return 2 * rows * width * inner / fastest
+
+
+@dataclass(frozen=True)
+class LastRun:
+    """The last run of a step, or of its stage as another step.
+
+    ``seconds`` are those of the work alone. ``memory`` is that of the largest process at its peak
+    in bytes, without a GPU's. ``parameters`` is a digest of the stage's parameters.
+    ``dependencies``: all that its output depended on, by dotted name. ``lasts``: see
+    ``Draft``.
+    """
+
+    recipe: str
+    step: str
+    seconds: float
+    memory: int
+    parameters: str
+    dependencies: dict[str, str] = field(default_factory=dict)
+    lasts: bool = True
+
+
+def keep_run(
+    plan: Plan,
+    identifier: str,
+    seconds: float,
+    memory: int,
+    dependencies: dict[str, Any] | None = None,
+    *,
+    lasts: bool = True,
+) -> None:
+    """Note what a step has just taken, in place of its run before and of its stage's.
+
+    It is true of this machine alone, so it bypasses a store that is shared or trusts no notes.
+
+    Args:
+        plan: the plan of the run.
+        identifier: the id of the step.
+        seconds: the seconds that the step's work took.
+        memory: the peak memory in bytes.
+        dependencies: all that its output depends on (``Plan.dependencies``).
+        lasts: whether the result is reused.
+    """
+    recipe = plan.loaded.recipe.name
+    parameters = _parameters(plan.stage_of(identifier))
+    flat = machine.flat(dependencies or {})
+    run = LastRun(recipe, identifier, seconds, memory, parameters, flat, lasts)
+    for key in _keys(plan, identifier):
+        Store.keep_note(plan.store, key, asdict(run))
+
+
+def last_run(plan: Plan, identifier: str) -> LastRun | None:
+    """Return the last run of a step of this recipe, or else of its stage in any recipe.
+
+    Returns None if the stage has not run on this machine, with this device and number of threads.
+    """
+    for key in _keys(plan, identifier):
+        run: LastRun | None
+        run = Store.note(plan.store, key, LastRun)
+        if run is not None:
+            return run
+    return None
+
+
+def is_of_step(plan: Plan, identifier: str, run: LastRun) -> bool:
+    """Return whether it was the run of this step of this recipe."""
+    return run.recipe == plan.loaded.recipe.name and run.step == identifier
+
+
+def changes_since(run: LastRun, dependencies: dict[str, Any]) -> list[str]:
+    """Return what has changed since a run, one phrase each, such as ``libraries.torch: 2.1 → 2.2``.
+
+    Of what is a digest or long, only the name is said.
+
+    Args:
+        run: the last run of a step of this recipe.
+        dependencies: all that the step's output depends on now (``Plan.dependencies``).
+    """
+    now = machine.flat(dependencies)
+    if not run.dependencies:  # of an earlier version, which did not note them
+        return []
+    phrases = []
+    for name in run.dependencies | now:
+        old, new = run.dependencies.get(name, "none"), now.get(name, "none")
+        if old == new:
+            continue
+        if max(len(old), len(new)) > LONG:
+            phrases.append(name)
+        else:
+            phrases.append(f"{name}: {old} → {new}")
+    return phrases
+
+
+def origin_of(plan: Plan, identifier: str, run: LastRun) -> str:
+    """Return which step's run it was: ``this step``, or the name of another recipe's step."""
+    if not is_of_step(plan, identifier, run):
+        return f"{run.step} of {run.recipe}"
+    if run.parameters != _parameters(plan.stage_of(identifier)):
+        return "this step, other parameters"
+    return "this step"
+
+
+def _keys(plan: Plan, identifier: str) -> tuple[str, str]:
+    """Return the keys of the notes of a step of this recipe, and of its stage in any recipe."""
+    place = {
+        "stage": plan.stage_of(identifier).name,
+        "machine": machine.digest(machine.fingerprint()),
+        "device": plan.device,
+        "threads": plan.threads,
+    }
+    step = place | {"recipe": plan.loaded.recipe.name, "step": identifier}
+    return f"took-{value_sha256(step)}", f"took-{value_sha256(place)}"
+
+
+def _parameters(stage: Stage) -> str:
+    return value_sha256(stage.model_dump(mode="json"))

@@ -27,6 +27,7 @@ from rarefy.pipeline.terms.errors import EvidenceError, ProviderError, RecipeErr
 from rarefy.pipeline.verdict.record import ReportData
 
 if TYPE_CHECKING:  # judging loads numpy, and `rarefy plan` only reads a folder
+    from rarefy.pipeline.measure.measurements import Measurements
     from rarefy.pipeline.run.outcome import Outcome
 
 _FINAL = "|".join(map(re.escape, (*names.FILES, names.BUNDLE)))
@@ -181,6 +182,14 @@ def read(directory: Path) -> ReportData:
         return data
     measured = answers.read(data.measurements, directory / names.ANSWERS)
     return data.model_copy(update={"measurements": measured})
+
+
+def last_measurements(directory: Path) -> Measurements | None:
+    """Return what a run measured; None if there is nothing that this version can read."""
+    try:
+        return read(directory).measurements
+    except (OSError, ValueError):
+        return None
 
 
 def check_bundle(data: ReportData, directory: Path) -> None:

@@ -26,7 +26,7 @@ from rarefy.pipeline.store.artifact import NewerError
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.credentials import redact
 from rarefy.pipeline.terms.errors import IntegrityError, ProviderError, RarefyError, RecipeError
-from rarefy.pipeline.terms.printable import printable
+from rarefy.pipeline.terms.wording import printable
 
 State = Literal[
     "running", "pass", "fail", "inconclusive", "unjudged", "error", "interrupted", "killed"

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.measure.measurements import CANDIDATE, FILE, Measurements
 from rarefy.pipeline.measure.predictions import files as answers
 from rarefy.pipeline.report import facts
@@ -80,7 +80,7 @@ def conclude(run: Run, command: str, history: Path | None = None) -> Outcome:
         lineage=lineage,
         verdict=judged,
         measurements=measurements,
-        machine=fingerprint.fingerprint(),
+        machine=machine.fingerprint(),
     )
     return Outcome(data, _delivered(bundles, measurements))
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from rarefy.pipeline.data import corpus
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.run.plan.plan import READERS, Plan
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.tasks.task import groups_of_blocks
@@ -75,7 +75,7 @@ def _key(plan: Plan, artifact: Artifact, split: str) -> str:
     on: Any = plan.device
     if artifact.kind is Kind.BUNDLE:
         provider = recipe.targets[0].provider
-        on = [provider, _threads(plan), fingerprint.digest(fingerprint.fingerprint())]
+        on = [provider, _threads(plan), machine.digest(machine.fingerprint())]
     value = {
         "version": VERSION,
         "artifact": artifact.digest,

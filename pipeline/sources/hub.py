@@ -1,14 +1,43 @@
-"""Models and data files of the Hugging Face hub, downloaded into its own cache.
+"""Models and data files of the Hugging Face hub: the names of their files, and their download.
 
-The library resumes a file whose connection broke, and keeps whole files for the next run.
-``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME`` and ``HF_HUB_OFFLINE`` work as its documentation says.
+They are downloaded into the hub's own cache. The library resumes a file whose connection broke, and
+keeps whole files for the next run. ``HF_ENDPOINT``, ``HF_TOKEN``, ``HF_HOME`` and
+``HF_HUB_OFFLINE`` work as its documentation says.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 from rarefy.pipeline.terms.errors import DataError, ModelError
+
+CONFIG: Final = "config.json"
+CARD: Final = "README.md"
+WEIGHTS: Final = "model.safetensors"
+"""The weights, if they are in one file."""
+INDEX: Final = f"{WEIGHTS}.index.json"
+"""Which weights are in which shard, if they are not."""
+MODULES: Final = "modules.json"
+"""Of sentence-transformers: the parts of a model, and the folders of their settings."""
+SENTENCES: Final = "sentence_bert_config.json"
+PROMPTS: Final = "config_sentence_transformers.json"
+TOKENIZER: Final = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "bpe.codes",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+)
+SIDECARS: Final = ("shapes.json",)
+
 
 PREFIX = "hub:"
 WANTED = ("*.safetensors", "*.json", "*.txt", "*.model", "README.md")

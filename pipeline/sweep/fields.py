@@ -15,7 +15,7 @@ from rarefy.pipeline.recipe import yaml_file
 from rarefy.pipeline.recipe.recipe import BESIDE, MODEL, LoadedRecipe, Recipe
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.pipeline.terms.suggestions import hint
+from rarefy.pipeline.terms.wording import hint
 
 OFF: Final = "off"
 ISA: Final = "targets.0.isa"

@@ -27,13 +27,11 @@ from rarefy.pipeline.sweep.questions import (
     of_kind,
 )
 from rarefy.pipeline.tasks import unlabelled
-from rarefy.pipeline.terms import credentials, quantity
+from rarefy.pipeline.terms import credentials, recipe_parts
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.pipeline.terms.quantity import Quantity
-from rarefy.pipeline.terms.recipe_parts import Name, Part
-from rarefy.pipeline.terms.suggestions import hint
-from rarefy.pipeline.terms.wording import required
+from rarefy.pipeline.terms.recipe_parts import Name, Part, Quantity
+from rarefy.pipeline.terms.wording import hint, required
 
 MOST: Final = 1000
 """Branches of a grid."""
@@ -77,7 +75,7 @@ class Search(Part):
 
 
 def _as_points(value: Any) -> Any:
-    return quantity.count_points(value) if isinstance(value, str) else value
+    return recipe_parts.count_points(value) if isinstance(value, str) else value
 
 
 class Stop(Part):

@@ -6,9 +6,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from rarefy.pipeline.terms import quantity
-from rarefy.pipeline.terms.quantity import Points, Quantity
-from rarefy.pipeline.terms.recipe_parts import Part
+from rarefy.pipeline.terms import recipe_parts
+from rarefy.pipeline.terms.recipe_parts import Part, Points, Quantity
 
 Goal = Literal["accuracy", "latency", "size"]
 """What branches are compared by: the main score on the development split, the median latency of
@@ -21,7 +20,7 @@ def of_kind(*kinds: str) -> BeforeValidator:
     """Return a check that a quantity with a unit is of one of these kinds."""
 
     def check(value: Any) -> Any:
-        kind = quantity.kind(value)
+        kind = recipe_parts.quantity_kind(value)
         if kind and kind not in kinds:
             raise ValueError(f"{value!r} is {kind}; expected {kinds[0]}")
         return value

@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from rarefy.pipeline.sources import plugin_code
 from rarefy.pipeline.tasks.task import PARTS, Task
 from rarefy.pipeline.terms.errors import RarefyError, RecipeError
-from rarefy.pipeline.terms.suggestions import hint
+from rarefy.pipeline.terms.wording import hint
 
 __all__ = ["PARTS", "Task", "code_of", "find", "names"]
 

@@ -10,14 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rarefy.pipeline.data import clusters, corpus, development_split, duplicates, repeats
+from rarefy.pipeline.data import corpus, development_split, repeats
 from rarefy.pipeline.data import table as table_file
-from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.data.table import Source, Table
-from rarefy.pipeline.data.texts import Texts
-from rarefy.pipeline.data.values import as_text, is_missing, is_unicode
+from rarefy.pipeline.data.split import Split, Texts, row_digest, row_digests
+from rarefy.pipeline.data.table import Source, Table, as_text, is_missing, is_unicode
 from rarefy.pipeline.sources import references
-from rarefy.pipeline.tasks.reader import Reader
+from rarefy.pipeline.tasks.task import Reader
 from rarefy.pipeline.terms import bounds
 from rarefy.pipeline.terms.digests import file_sha256, value_sha256
 from rarefy.pipeline.terms.errors import DataError
@@ -193,7 +191,7 @@ def load(
     if data.group is None:
         file = located["train" if data.eval_share else "eval"]
         used = {*_Columns.of_split(data, reader, "eval").names, *data.slices}
-        warnings += clusters.warnings(tested) + clusters.columns(file, used)
+        warnings += repeats.cluster_warnings(tested) + repeats.grouping_columns(file, used)
     sizes = {name: len(split) for name, split in splits.items()}
     marked = reader.count_marked(tested.labels or (), names)
     slices = {}
@@ -596,7 +594,7 @@ def _alone(texts: Sequence[str]) -> str:
     Rows of the same texts share it, so that they are not on both sides of a cut. All such rows in
     one group would be cut off together, or never.
     """
-    return f"{NO_VALUE} {duplicates.digest(texts).hex()}"
+    return f"{NO_VALUE} {row_digest(texts).hex()}"
 
 
 def _once(table: Table, column: str) -> Iterator[Any]:
@@ -631,10 +629,10 @@ def _leave_out(splits: dict[str, Split], warnings: list[str], *, singly: bool) -
     for name in ("dev", "eval"):
         if name in splits:
             for texts in _pairs(splits[name]):
-                held_out.update(duplicates.digests(texts, singly=singly))
+                held_out.update(row_digests(texts, singly=singly))
     left_out, retained = list[int](), list[int]()
     for row, texts in enumerate(_pairs(unlabelled)):
-        is_new = held_out.isdisjoint(duplicates.digests(texts, singly=singly))
+        is_new = held_out.isdisjoint(row_digests(texts, singly=singly))
         (retained if is_new else left_out).append(row)
     if not retained:
         raise DataError(f"{unlabelled.reference}: all unlabelled rows occur in dev or eval as well")
@@ -653,7 +651,7 @@ def _warn_overlap(splits: dict[str, Split], warnings: list[str], *, cut: bool) -
 
     They are the same as ``alike`` says. ``cut``: whether the development rows are some of train.
     """
-    evaluated = [duplicates.digest(texts) for texts in _pairs(splits["eval"])]
+    evaluated = [row_digest(texts) for texts in _pairs(splits["eval"])]
     distinct = set(evaluated)
     first_text_alone = splits["eval"].pairs is None
     dev = development_split.NAME
@@ -666,7 +664,7 @@ def _warn_overlap(splits: dict[str, Split], warnings: list[str], *, cut: bool) -
             rows = _pairs(splits[name])
             if first_text_alone:
                 rows = ((text, None) for text, _ in rows)
-            seen |= distinct.intersection(map(duplicates.digest, rows))
+            seen |= distinct.intersection(map(row_digest, rows))
         both = sum(row in seen for row in evaluated)
         if both:
             verb = "is" if both == 1 else "are"

@@ -6,9 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
-from rarefy.pipeline.tasks.scorer import RareRows, Scorer
 from rarefy.pipeline.tasks.shared import formulas
-from rarefy.pipeline.tasks.task import Task
+from rarefy.pipeline.tasks.task import RareRows, Scorer, Task
 
 if TYPE_CHECKING:
     import numpy as np

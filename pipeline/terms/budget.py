@@ -9,22 +9,20 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from rarefy.pipeline.terms import quantity
+from rarefy.pipeline.terms import recipe_parts
 from rarefy.pipeline.terms.metrics import (
     DIFFERENCES,
     FORMS,
     METRICS,
     USUAL,
     Metric,
+    OwnMetric,
     expects,
     find,
     known,
 )
-from rarefy.pipeline.terms.own_metric import OwnMetric
-from rarefy.pipeline.terms.quantity import Points, Quantity
-from rarefy.pipeline.terms.recipe_parts import Part, label_name
-from rarefy.pipeline.terms.suggestions import hint
-from rarefy.pipeline.terms.wording import required
+from rarefy.pipeline.terms.recipe_parts import Part, Points, Quantity, label_name
+from rarefy.pipeline.terms.wording import hint, required
 
 REGRESSIONS: Final = USUAL
 """The metrics that ``max_regression`` covers if the budget names no metric."""
@@ -104,7 +102,7 @@ class Budget(Part):
         metric = value["metric"]
         for form in FORMS:
             limit = value.get(form)
-            unit, expected = quantity.kind(limit), expects(metric, form)
+            unit, expected = recipe_parts.quantity_kind(limit), expects(metric, form)
             if unit and expected not in (unit, None):
                 raise ValueError(f"{form}: {limit!r} is {unit}; {metric} takes {expected}")
         _check_share(value.get("max_regression"))

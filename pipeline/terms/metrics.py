@@ -1,11 +1,12 @@
-"""The table of metrics that recipe, verdict, history, report and CI files share."""
+"""The table of metrics that recipe, verdict, history, report and CI files share; one's own."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 Kind = Literal[
     "score",
@@ -232,3 +233,16 @@ def expects(metric: str, form: str) -> str | None:
         return "a percentage"
     entry = find(metric)
     return _TAKES[entry.unit] if entry else None
+
+
+@dataclass(frozen=True)
+class OwnMetric:
+    """A function ``metric(predictions, labels)``, under the name that the recipe has for it.
+
+    It returns one number for each row, whose mean is the metric, or one number for all.
+    """
+
+    name: str
+    function: Callable[[Any, Any], Any]
+    code: str
+    """The sha256 of its file and of the modules that this imports."""

@@ -1,4 +1,4 @@
-"""Basic parts of a recipe: names, the data to read, the targets to measure on."""
+"""Basic parts of a recipe: quantities, names, the data to read, the targets to measure on."""
 
 from __future__ import annotations
 
@@ -12,22 +12,138 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    WithJsonSchema,
     field_validator,
     model_validator,
 )
 
-from rarefy.pipeline.terms import quantity
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.pipeline.terms.suggestions import repeated
+from rarefy.pipeline.terms.wording import repeated
+
+_SCALES = {
+    "": 1.0,
+    "%": 0.01,
+    "x": 1.0,
+    "×": 1.0,
+    "ms": 1.0,
+    "us": 1e-3,
+    "µs": 1e-3,
+    "s": 1e3,
+    "b": 1.0,
+    "kb": 1e3,
+    "mb": 1e6,
+    "gb": 1e9,
+    "kib": 2.0**10,
+    "mib": 2.0**20,
+    "gib": 2.0**30,
+}
+_KINDS = {"%": "a percentage", "x": "a factor", "×": "a factor", "": ""}
+_SUFFIXES = {"b": "a size", "s": "a time"}
+_NUMBER = r"\s*([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*"
+_PATTERN = re.compile(_NUMBER + r"([a-zµ%×]*)\s*")
+_POINTS = re.compile(_NUMBER + r"points?\s*")
 
 NAME: Final = re.compile(r"^[a-z0-9][a-z0-9._-]{0,63}$")
-Name = Annotated[str, Field(pattern=NAME.pattern)]
 REMOTE_TAG: Final = "#"
 """Separates a store's URL from a tag in that store."""
-
-
 LARGEST_SHARE: Final = 0.5
 """The largest share of train that may be cut off, for dev or eval."""
+MODEL: Final = "model"
+"""The id of the step that imports the recipe's own model."""
+LINEAR: Final = "linear"
+"""The id and kind of the linear model's row in the ledger, which is no stage's."""
+ANCHOR: Final = "anchor"
+"""The tag of a release that stays: budgets against it bound what all later ones lose together."""
+CANDIDATE: Final = "candidate"
+"""The measured bundle."""
+FASTEST_FLOAT: Final = "openvino"
+"""The first checkpoint among the references, in OpenVINO's float default: the fastest form of a
+float model that we know."""
+RESERVED: Final = {
+    LINEAR: "the linear model",
+    CANDIDATE: "the measured bundle",
+    FASTEST_FLOAT: "the first reference in OpenVINO",
+}
+"""Names of measured models that no stage may have, and what they are."""
+BAG_OF_TOKENS: Final = "rarefy-bag-of-tokens"
+"""The ``model_type`` of our own model without attention, in ``rarefy.pipeline.model``."""
+MOST_THREADS: Final = 1024
+MOST_WORKERS: Final = 1024
+MOST_TOGETHER: Final = 4096
+"""Rows of a call."""
+THRESHOLDS: Final = "thresholds"
+"""The key of config.json under which each label's threshold is kept."""
+
+
+def parse_quantity(value: Any) -> Any:
+    """Return ``value`` as a number: percentages as fractions, times in ms, sizes in bytes.
+
+    Values that are not strings pass through unchanged. Raises ValueError if a string is not a
+    quantity or the value is a bool.
+    """
+    if isinstance(value, bool):
+        raise ValueError("expected a number, not true or false")
+    if not isinstance(value, str):
+        return value
+    match = _PATTERN.fullmatch(_plain(value))
+    if not match or match[2] not in _SCALES:
+        raise ValueError(
+            f"{value!r} is not a quantity; write it like 0.03, '3%', '20 MB', '5 ms' or '5x'"
+        )
+    return float(match[1]) * _SCALES[match[2]]
+
+
+def count_points(text: str) -> float:
+    """Return the number of percentage points in a text: 3 for ``3 points``.
+
+    Raises ValueError if the text is a share or anything else.
+    """
+    match = _POINTS.fullmatch(text.lower())
+    if match:
+        return float(match[1])
+    share = _PATTERN.fullmatch(text)
+    if share and share[2] == "%":
+        unit = "point" if float(share[1]) == 1 else "points"
+        raise ValueError(f"a difference is in percentage points; write {share[1]} {unit}")
+    raise ValueError(f"{text!r} is not a number of percentage points; write it like '3 points'")
+
+
+def parse_points(value: Any) -> Any:
+    """Return a difference as a fraction: 0.03 for ``3 points``; a number is one already.
+
+    Raises ValueError as ``count_points`` does, or if the value is a bool.
+    """
+    if isinstance(value, str):
+        return count_points(value) / 100
+    return parse_quantity(value)
+
+
+def quantity_kind(value: Any) -> str:
+    """Return the kind that a quantity's unit implies, e.g. "a time"; "" if it has no unit."""
+    if not isinstance(value, str):
+        return ""
+    match = _PATTERN.fullmatch(_plain(value))
+    if not match or match[2] not in _SCALES:
+        return ""
+    unit = match[2]
+    return _KINDS.get(unit) or _SUFFIXES.get(unit[-1:], "")
+
+
+def _plain(text: str) -> str:
+    # Keyboards produce two different micro signs that look the same.
+    return text.lower().replace("μ", "µ")
+
+
+Quantity = Annotated[
+    float, BeforeValidator(parse_quantity), WithJsonSchema({"type": ["number", "string"]})
+]
+Points = Annotated[
+    float, BeforeValidator(parse_points), WithJsonSchema({"type": ["number", "string"]})
+]
+"""A difference of two shares, as a fraction."""
+
+
+Name = Annotated[str, Field(pattern=NAME.pattern)]
 
 
 class Part(BaseModel):
@@ -62,7 +178,7 @@ def label_name(label: Any) -> Any:
 def share_of(text: str) -> float | None:
     """Return a share, written as 5% or 0.05, or None for any other text."""
     try:
-        share: float = quantity.parse(text)
+        share: float = parse_quantity(text)
     except ValueError:
         return None
     return share
@@ -195,26 +311,6 @@ class Data(Part):
         return {name: reference for name, reference in pairs.items() if reference}
 
 
-MODEL: Final = "model"
-"""The id of the step that imports the recipe's own model."""
-LINEAR: Final = "linear"
-"""The id and kind of the linear model's row in the ledger, which is no stage's."""
-ANCHOR: Final = "anchor"
-"""The tag of a release that stays: budgets against it bound what all later ones lose together."""
-CANDIDATE: Final = "candidate"
-"""The measured bundle."""
-FASTEST_FLOAT: Final = "openvino"
-"""The first checkpoint among the references, in OpenVINO's float default: the fastest form of a
-float model that we know."""
-RESERVED: Final = {
-    LINEAR: "the linear model",
-    CANDIDATE: "the measured bundle",
-    FASTEST_FLOAT: "the first reference in OpenVINO",
-}
-"""Names of measured models that no stage may have, and what they are."""
-BAG_OF_TOKENS: Final = "rarefy-bag-of-tokens"
-"""The ``model_type`` of our own model without attention, in ``rarefy.pipeline.model``."""
-
 Provider = Literal["cpu", "cuda", "tensorrt", "openvino"]
 """ONNX Runtime's execution provider, or OpenVINO itself, which needs the extra ``openvino``."""
 
@@ -225,11 +321,6 @@ Method = Literal["min-max", "mse"]
 """How the range of a layer's inputs is chosen in calibration."""
 Embeddings = Literal["int8", "int4", "float"]
 """What the embeddings of the vocabulary are stored in."""
-
-MOST_THREADS: Final = 1024
-MOST_WORKERS: Final = 1024
-MOST_TOGETHER: Final = 4096
-"""Rows of a call."""
 
 
 def check_threads(threads: int | None) -> None:
@@ -285,3 +376,26 @@ class Target(Part):
 def first_cpu_target(targets: Iterable[Target]) -> Target:
     """Return the first target that ONNX Runtime runs on the CPU; the recipe has one."""
     return next(target for target in targets if target.provider == "cpu")
+
+
+Share = Annotated[Quantity, Field(gt=0, le=1)]
+
+
+class Threshold(Part):
+    """What decides each label's threshold: exactly one of ``precision`` and ``recall``."""
+
+    precision: Share | None = Field(
+        default=None,
+        description="Least share of correct rows among those that get a label: as many as "
+        "possible get one",
+    )
+    recall: Share | None = Field(
+        default=None,
+        description="Least share of a label's rows that get it: as few others as possible do",
+    )
+
+    @model_validator(mode="after")
+    def _one(self) -> Threshold:
+        if (self.precision is None) == (self.recall is None):
+            raise ValueError("give exactly one of precision and recall")
+        return self

@@ -12,8 +12,8 @@ from rarefy.pipeline.measure.measurements import CANDIDATE, Measurements
 from rarefy.pipeline.measure.statistics import labels
 from rarefy.pipeline.measure.statistics.intervals import Bootstrap
 from rarefy.pipeline.measure.statistics.labels import Ratio
-from rarefy.pipeline.tasks.presenter import LabelTable
 from rarefy.pipeline.tasks.shared.formulas import Floats, Labels
+from rarefy.pipeline.tasks.task import LabelTable
 from rarefy.pipeline.terms.budget import EVERY, OTHER, Budget, frequent
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.verdict import lookup

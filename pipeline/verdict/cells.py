@@ -21,7 +21,7 @@ from rarefy.pipeline.measure.predictions import slices
 from rarefy.pipeline.terms.budget import Budget, misfit
 from rarefy.pipeline.terms.outcomes import ORDER
 from rarefy.pipeline.terms.wording import plural
-from rarefy.pipeline.verdict import cell_power, cell_scores, findings, lookup
+from rarefy.pipeline.verdict import cell_scores, findings, lookup, power
 from rarefy.pipeline.verdict.cell_scores import Cell
 from rarefy.pipeline.verdict.findings import Finding
 from rarefy.pipeline.verdict.verdict import BudgetResult, CellResult
@@ -134,7 +134,7 @@ def _finding(budget: Budget, cell: Cell, block: str) -> Finding:
         if not cell.blocks:
             why = "no row counts for it"
         return Finding(None, "inconclusive", f"{budget.metric} says nothing: {why}")
-    lacking = cell_power.lacking(budget, cell, block)
+    lacking = power.lacking_cells(budget, cell, block)
     finding = findings.of_score(budget, cell.score, lacking)
     if finding.interval is None or np.isfinite(finding.interval).all():
         return finding

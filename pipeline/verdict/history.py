@@ -340,7 +340,7 @@ def machine_of(measurements: Measurements) -> Machine:
     Other eval data or another truth, thread count, number of timed rows or of calls in a block
     change the numbers, just as another machine does.
     """
-    from rarefy.pipeline.measure.machine import fingerprint as machine
+    from rarefy.pipeline.measure import machine
 
     targets = {name: _settings(timed) for name, timed in measurements.latency.items()}
     truth = value_sha256([measurements.unlabelled, measurements.truth])[:12]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from rarefy.pipeline.measure.machine import fingerprint as machine
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.outcomes import Outcome, worst
 from rarefy.pipeline.verdict.verdict import BudgetResult

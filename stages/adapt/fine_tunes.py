@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from rarefy.pipeline.model import checkpoint
-from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.model.architectures.families import Config
 from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.safe_loading import WEIGHTS
 from rarefy.pipeline.stage import Context, Draft

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from rarefy.pipeline.model import checkpoint
-from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.model.architectures.families import Config
 from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage, StageCheck
 from rarefy.pipeline.store.artifact import MODELS, Artifact, Kind, Metric
 from rarefy.pipeline.tasks import Task
-from rarefy.pipeline.tasks.encoder import Row
-from rarefy.pipeline.tasks.head import inputs_of
+from rarefy.pipeline.tasks.task import Row, inputs_of
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import Name
 from rarefy.stages.adapt import fine_tunes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.model.architectures.families import Config
 from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.terms.errors import ModelError, RecipeError

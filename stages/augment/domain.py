@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rarefy.pipeline.data.bag_of_words import cut
-from rarefy.pipeline.data.duplicates import normalized
+from rarefy.pipeline.data.split import normalized
 
 
 def ranked(text: Callable[[int], str], places: Sequence[int], domain: Iterable[str]) -> list[int]:

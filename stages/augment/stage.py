@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from rarefy.pipeline.data import table as table_file
-from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.data.split import Split, Texts
 from rarefy.pipeline.data.table import Source
-from rarefy.pipeline.data.texts import Texts
 from rarefy.pipeline.sources import references
 from rarefy.pipeline.stage import Context, Draft, Policy, Stage
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric

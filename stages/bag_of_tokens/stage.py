@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.model.architectures.families import Config
 from rarefy.pipeline.stage import Context, Draft, Requirements, Stage, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError

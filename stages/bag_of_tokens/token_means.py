@@ -12,7 +12,7 @@ from torch import Tensor
 from rarefy.pipeline.model.architectures import parts
 from rarefy.pipeline.model.batches import order_by_length
 from rarefy.pipeline.stage import Context
-from rarefy.pipeline.tasks.head import inputs_of
+from rarefy.pipeline.tasks.task import inputs_of
 from rarefy.stages.training.loop import collate, use_bf16
 from rarefy.stages.training.parameters import TEACHER_BATCH, Row
 from rarefy.stages.training.rows import lengths

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.model.architectures.families import Config
 from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck, located_model
 from rarefy.pipeline.stage.located_model import Located
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric

@@ -8,11 +8,11 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.model.architectures.families import Config
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.terms.errors import ModelError
-from rarefy.pipeline.terms.quantity import Quantity
+from rarefy.pipeline.terms.recipe_parts import Quantity
 from rarefy.stages.training import run as training
 from rarefy.stages.training.parameters import Training, cpu_has_bf16, refuse_unread
 from rarefy.stages.transfer.files import TRANSFER

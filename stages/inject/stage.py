@@ -13,7 +13,7 @@ from pydantic import Field
 
 from rarefy.pipeline import tasks
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.model.architectures.families import Config
 from rarefy.pipeline.sources import references as sources
 from rarefy.pipeline.stage import Context, Draft, Policy, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric

@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field
 
-from rarefy.pipeline.measure.machine import fingerprint as machine
-from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.measure import machine
+from rarefy.pipeline.model.architectures.families import Config
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.tasks.task import timed_requests

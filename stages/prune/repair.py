@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rarefy.pipeline.tasks.head import inputs_of
+from rarefy.pipeline.tasks.task import inputs_of
 from rarefy.stages.surgery.units import Part, bias_of, replace_reader, weight_of
 
 Batch = dict[str, Tensor]

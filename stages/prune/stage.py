@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.model.architectures.families import Config
 from rarefy.pipeline.stage import Context, Draft, Policy, Stage, StageCheck
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
-from rarefy.pipeline.terms.quantity import Quantity
-from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS
+from rarefy.pipeline.terms.recipe_parts import BAG_OF_TOKENS, Quantity
 from rarefy.stages.prune.importance import CRITERIA
 from rarefy.stages.training.parameters import Training, cpu_has_bf16, refuse_unread
 from rarefy.stages.transfer import files as transfer_set

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from rarefy.exporters.build import Traced, build, trace
 from rarefy.pipeline.data.development_split import picked
 from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.measure import exclusive
 from rarefy.pipeline.measure.latency import session as latency
-from rarefy.pipeline.measure.machine import exclusive
 from rarefy.pipeline.measure.measurements import Latency
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.architectures import parts

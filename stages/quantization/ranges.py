@@ -23,8 +23,7 @@ from torch import nn
 from rarefy.pipeline.model.architectures.families import ARCHITECTURES
 from rarefy.pipeline.model.quantization.plan import Calibration
 from rarefy.pipeline.stage import Context
-from rarefy.pipeline.tasks.encoder import Row
-from rarefy.pipeline.tasks.head import inputs_of
+from rarefy.pipeline.tasks.task import Row, inputs_of
 from rarefy.pipeline.terms.progress import Progress, silent
 from rarefy.stages.training import calibration_rows
 from rarefy.stages.training.rows import Rows

@@ -22,7 +22,7 @@ from rarefy.pipeline.model.quantization import plan as quantization
 from rarefy.pipeline.model.quantization.four_bits import Blocks
 from rarefy.pipeline.model.quantization.plan import LinearPlan
 from rarefy.pipeline.tasks import Task
-from rarefy.pipeline.tasks.encoder import Row
+from rarefy.pipeline.tasks.task import Row
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.progress import Progress
 from rarefy.pipeline.terms.recipe_parts import Embeddings, Isa

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from rarefy.pipeline.model.quantization.plan import LinearPlan
-from rarefy.pipeline.tasks.encoder import Row
+from rarefy.pipeline.tasks.task import Row
 from rarefy.pipeline.terms.progress import Progress, silent
 from rarefy.pipeline.terms.recipe_parts import Isa
 from rarefy.stages.quantization import ranges, sensitivity

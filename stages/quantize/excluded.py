@@ -7,11 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from rarefy.pipeline.model.architectures import parts
-from rarefy.pipeline.model.architectures.description import Architecture, Config
-from rarefy.pipeline.model.architectures.families import ARCHITECTURES
+from rarefy.pipeline.model.architectures.families import ARCHITECTURES, Architecture, Config
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
-from rarefy.pipeline.terms.suggestions import nearest
-from rarefy.pipeline.terms.wording import plural
+from rarefy.pipeline.terms.wording import nearest, plural
 
 log = logging.getLogger(__name__)
 

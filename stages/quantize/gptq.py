@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from rarefy.exporters.passes.packed import takes_int4
 from rarefy.pipeline.model.quantization import four_bits
 from rarefy.pipeline.model.quantization.four_bits import BLOCK, Blocks
-from rarefy.pipeline.tasks.encoder import Row
+from rarefy.pipeline.tasks.task import Row
 from rarefy.pipeline.terms.progress import Progress, silent
 from rarefy.stages.quantization import ranges
 from rarefy.stages.quantization.sensitivity import linear

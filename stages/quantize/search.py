@@ -20,10 +20,10 @@ from typing import Any, Final, get_args
 import numpy as np
 
 from rarefy.exporters import time_products
-from rarefy.pipeline.measure.machine import exclusive
+from rarefy.pipeline.measure import exclusive
 from rarefy.pipeline.model.quantization.plan import Calibration, LinearPlan, Plan
 from rarefy.pipeline.stage import Context
-from rarefy.pipeline.tasks.encoder import Row
+from rarefy.pipeline.tasks.task import Row
 from rarefy.pipeline.terms.errors import ModelError
 from rarefy.pipeline.terms.interval import Interval
 from rarefy.pipeline.terms.recipe_parts import Embeddings, Isa, Method, first_cpu_target

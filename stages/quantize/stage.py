@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from rarefy.pipeline.measure.machine import fingerprint
-from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.measure import machine
+from rarefy.pipeline.model.architectures.families import Config
 from rarefy.pipeline.stage import Context, Draft, Policy, Requirements, Stage
 from rarefy.pipeline.store.artifact import Artifact, Kind, Metric
 from rarefy.pipeline.terms.errors import RecipeError
@@ -173,7 +173,7 @@ class Quantize(Stage):
             timed = [each for each in requirements.targets if each.provider == "cpu"]
             if not timed:
                 raise RecipeError("quantize.mode: search times int8 on a CPU; add such a target")
-            found |= {"machine": fingerprint.fingerprint(), "threads": timed[0].threads}
+            found |= {"machine": machine.fingerprint(), "threads": timed[0].threads}
         return found
 
     def run(self, context: Context, model: Artifact) -> Draft:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.architectures import parts as model_parts
 from rarefy.pipeline.model.architectures import shared_heads
-from rarefy.pipeline.model.architectures.description import Units
+from rarefy.pipeline.model.architectures.families import Units
 
 Unit = Literal["heads", "neurons"]
 T = TypeVar("T")

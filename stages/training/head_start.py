@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rarefy.pipeline.data.values import IGNORED
+from rarefy.pipeline.data.table import IGNORED
 from rarefy.pipeline.stage import Context
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.tasks.shared import heads

@@ -22,14 +22,14 @@ from torch.utils.data import DataLoader
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer import OPTIMIZER_NAME, safe_globals
 
-from rarefy.pipeline.data.values import IGNORED
+from rarefy.pipeline.data.table import IGNORED
 from rarefy.pipeline.model.architectures import parts
 from rarefy.pipeline.model.batches import batches_by_length
 from rarefy.pipeline.model.tokens.words import NO_WORD
 from rarefy.pipeline.stage import Context
 from rarefy.pipeline.store import disk
 from rarefy.pipeline.store.artifact import Curve
-from rarefy.pipeline.tasks.encoder import FIRST
+from rarefy.pipeline.tasks.task import FIRST
 from rarefy.pipeline.terms.errors import RarefyError
 from rarefy.pipeline.terms.wording import plural
 from rarefy.stages.common.resume import pause

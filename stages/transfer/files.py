@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 from pydantic import Field
 
 from rarefy.pipeline.data.development_split import picked
-from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.data.texts import Texts
+from rarefy.pipeline.data.split import Split, Texts
 from rarefy.pipeline.stage import Stage
 from rarefy.pipeline.store.artifact import Artifact
 from rarefy.pipeline.terms.digests import file_sha256

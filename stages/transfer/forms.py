@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rarefy.pipeline.data.values import as_number, as_text
+from rarefy.pipeline.data.table import as_number, as_text
 from rarefy.pipeline.model.tokens import words
 from rarefy.pipeline.tasks import Task
 from rarefy.pipeline.tasks.token_classification import entities, offsets, read_rows

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 
-from rarefy.pipeline.data.duplicates import digest, digests
-from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.data.split import Split, row_digest, row_digests
 from rarefy.stages.transfer.files import Pair, rows
 
 
@@ -33,7 +32,7 @@ class Novel:
             alone = singly and name != "train"
             self._digests[name] = set()
             for row in rows(splits[name]):
-                self._digests[name].update(digests(row, singly=alone))
+                self._digests[name].update(row_digests(row, singly=alone))
         self._seen: set[bytes] = set()
         self.counts: Counter[str] = Counter()
 
@@ -45,7 +44,7 @@ class Novel:
         reason = self.reason(row)
         self.counts[reason or how] += 1
         if reason is None:
-            self._seen.add(digest(row))
+            self._seen.add(row_digest(row))
         return reason is None
 
     def reason(self, row: Pair) -> str | None:
@@ -53,21 +52,21 @@ class Novel:
 
         A row is in eval if a text of it is there alone, as the queries of a search are.
         """
-        parts = set(digests(row, singly=True))
+        parts = set(row_digests(row, singly=True))
         for name, stored in self._digests.items():
             if not stored.isdisjoint(parts):
                 return f"in_{name}"
-        return "repeated" if digest(row) in self._seen else None
+        return "repeated" if row_digest(row) in self._seen else None
 
     def places(self, split: Split) -> list[int]:
         """Return the places of a split's new rows, each once; count why the others are not."""
         first: dict[bytes, int] = {}
         for place, row in enumerate(rows(split)):
             reason = self.reason(row)
-            if reason is None and digest(row) in first:
+            if reason is None and row_digest(row) in first:
                 reason = "repeated"
             if reason is None:
-                first[digest(row)] = place
+                first[row_digest(row)] = place
             else:
                 self.counts[reason] += 1
         return list(first.values())

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from rarefy.pipeline.data import table as table_file
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.data.table import Source
-from rarefy.pipeline.data.values import as_text, is_missing, is_unicode
+from rarefy.pipeline.data.table import Source, as_text, is_missing, is_unicode
 from rarefy.pipeline.model.tokens import words
 from rarefy.pipeline.sources import references
 from rarefy.pipeline.store.artifact import Artifact

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.model.runtime.providers import is_on_cpu
 from rarefy.pipeline.stage import (
     Context,
@@ -25,14 +25,12 @@ from rarefy.pipeline.tasks.task import groups_of_blocks, timed_requests
 from rarefy.pipeline.terms import metrics
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import DataError, RecipeError
-from rarefy.pipeline.terms.recipe_parts import CANDIDATE, FASTEST_FLOAT, Name, Target
+from rarefy.pipeline.terms.recipe_parts import CANDIDATE, FASTEST_FLOAT, THRESHOLDS, Name, Target
 from rarefy.pipeline.terms.recipe_parts import MODEL as MODEL_STEP
-from rarefy.pipeline.terms.threshold import THRESHOLDS
-from rarefy.pipeline.terms.wording import about
+from rarefy.pipeline.terms.wording import about, plural
 from rarefy.stages.common.bundle_targets import Bundling
 from rarefy.stages.training.parameters import EXPORTING
 from rarefy.stages.transfer.files import Answering
-from rarefy.stages.validate import throughput
 
 if TYPE_CHECKING:
     from rarefy.pipeline.measure.measurements import (
@@ -49,6 +47,9 @@ if TYPE_CHECKING:
 
 REFERENCE, PREDICTIONS = "reference", "predictions"
 FEWEST_TOKENS = 4
+
+THROUGHPUT_START: Final = 3.0
+"""Seconds in which the workers of a round start, load a few models and are warm."""
 
 
 class Validate(Stage):
@@ -186,7 +187,7 @@ class Validate(Stage):
         targets = [target.as_json() for target in requirements.targets]
         budgets = [budget.model_dump(mode="json") for budget in timed]
         return {
-            "machine": fingerprint.fingerprint(),
+            "machine": machine.fingerprint(),
             "targets": targets,
             "budgets": budgets,
             "slices": requirements.slices,
@@ -228,7 +229,7 @@ class Validate(Stage):
             artifact, provider = artifacts[name], ran_by[name]
             models[name] = session.measure_model(artifact, directory, provider)
         measured = Measurements(
-            machine=fingerprint.fingerprint(),
+            machine=machine.fingerprint(),
             task=task.name,
             labels=list(task.labels),
             unlabelled=task.unlabelled,
@@ -272,14 +273,14 @@ class Validate(Stage):
 
     def measures_throughput(self, target: Target, requirements: Requirements) -> bool:
         """Return whether rows per second are measured on a target: if somebody asks for them."""
-        return self.throughput or bool(throughput.budgets_on(target, requirements.budgets))
+        return self.throughput or bool(throughput_budgets(target, requirements.budgets))
 
     def plan_throughput(self, requirements: Requirements) -> list[str]:
         """Return in a sentence for each target what is measured of its throughput."""
         sentences = []
         for target in requirements.targets:
             if self.measures_throughput(target, requirements):
-                what = throughput.plan(target, requirements.budgets)
+                what = throughput_plan(target, requirements.budgets)
                 time = about(self.throughput_seconds)
                 limit = f"up to {self.seconds:g} s until its budgets are decided"
                 sentences.append(f"{what}; at least {time}, and {limit}")
@@ -288,7 +289,7 @@ class Validate(Stage):
     @property
     def throughput_seconds(self) -> float:
         """About how many seconds the throughput of a target takes, if few rounds decide it."""
-        return throughput.duration(self.processes, self.seconds)
+        return throughput_seconds(self.processes, self.seconds)
 
     def _fastest_floats(self, checkpoints: Mapping[str, Artifact]) -> dict[str, Artifact]:
         """Return the checkpoint to measure in OpenVINO too, under a name of its own, if any."""
@@ -496,7 +497,7 @@ class Session:
         from rarefy.pipeline.measure.throughput import rows, session
 
         settings, context = self.settings, self.context
-        names = throughput.models(target, context.requirements.budgets, measured)
+        names = throughput_models(target, context.requirements.budgets, measured)
         return session.measure(
             {name: bundles[name] for name in names},
             rows.job_of(context.task, context.split("eval")),
@@ -598,3 +599,53 @@ def _scores(task: Task, measurements: Measurements) -> tuple[Metric, ...]:
     main = accuracy.metrics(task, [measurements.main], table, truth, "eval", groups)
     share = Metric(name="not_a_number", split="eval", value=broken, n=len(table))
     return (*main, share)
+
+
+def throughput_budgets(target: Target, budgets: Sequence[Budget]) -> list[Budget]:
+    """Return the budgets on the throughput on a target."""
+    on_target = [budget for budget in budgets if budget.target in (None, target.name)]
+    return [budget for budget in on_target if metrics.known(budget.metric).kind == "throughput"]
+
+
+def throughput_models(
+    target: Target, budgets: Sequence[Budget], measured: Measurements
+) -> list[str]:
+    """Return the candidate, and the measured models that a budget compares its throughput with.
+
+    No others: a teacher takes as long as a hundred students.
+    """
+    names = [CANDIDATE]
+    for budget in throughput_budgets(target, budgets):
+        name = measured.name_of(budget.against or "")
+        if name is not None and name not in names:
+            names.append(name)
+    return names
+
+
+def throughput_plan(target: Target, budgets: Sequence[Budget]) -> str:
+    """Return in words what will be measured on a target; ``budgets`` are the recipe's."""
+    from rarefy.pipeline.measure.throughput import session
+
+    names = [CANDIDATE]
+    names += [budget.against for budget in throughput_budgets(target, budgets) if budget.against]
+    distinct = dict.fromkeys(names)
+    models = " and ".join(distinct)
+    workers = plural(session.workers_on(target), "worker")
+    threads = plural(target.threads, "thread")
+    rows = f"batches of {target.batch_size}"
+    if target.batch_size is None:
+        sizes = ", ".join(map(str, session.SIZES))
+        rows = f"the fastest of batches of {sizes}"
+    return (
+        f"throughput on {target.name}: rows a second of {models} with {workers} × {threads}, in "
+        f"{rows}"
+    )
+
+
+def throughput_seconds(processes: int, seconds: float) -> float:
+    """Return about how many seconds the fewest rounds take, with the one that chooses a batch."""
+    from rarefy.pipeline.measure.throughput import session
+
+    started = (1 + processes) * THROUGHPUT_START
+    timed = (len(session.SIZES) + processes) * seconds / session.SHARE
+    return started + timed

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.measure.measurements import CANDIDATE, Measurements
 from rarefy.pipeline.measure.predictions import files as answers
 from rarefy.pipeline.model.quantization.plan import FILE as PLAN
@@ -124,15 +124,15 @@ def pretend_installed(
     info.mkdir(parents=True)
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
     monkeypatch.syspath_prepend(folder)
-    fingerprint._libraries.cache_clear()
+    machine._libraries.cache_clear()
 
 
 @pytest.fixture(autouse=True)
 def libraries(known_times: None) -> Iterator[None]:
     """Clear cached versions, so no test sees those another test faked, here or in another file."""
-    fingerprint._libraries.cache_clear()
+    machine._libraries.cache_clear()
     yield
-    fingerprint._libraries.cache_clear()
+    machine._libraries.cache_clear()
 
 
 # What changes nothing
@@ -221,8 +221,8 @@ def test_another_onnxruntime_measures_anew_and_trains_nothing(workshop, made, mo
 
 def test_another_cpu_measures_anew_and_trains_nothing(workshop, made, monkeypatch):
     before = made.run(*CHAIN)
-    facts = fingerprint.fingerprint() | {"cpu": "another"}
-    monkeypatch.setattr(fingerprint, "fingerprint", lambda: facts)
+    facts = machine.fingerprint() | {"cpu": "another"}
+    monkeypatch.setattr(machine, "fingerprint", lambda: facts)
     finished = workshop.run(*CHAIN)
     assert anew(finished) == ["validate"]
     new = measured(finished["validate"])

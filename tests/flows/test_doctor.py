@@ -15,10 +15,10 @@ import pytest
 
 from rarefy.flows import doctor
 from rarefy.flows.server import server as prefect_server
-from rarefy.pipeline.measure.machine import cgroups, fingerprint
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.model.quantization import cpu_arithmetic
 from rarefy.pipeline.model.runtime import onnx_runtime, openvino
-from rarefy.pipeline.run import check_machine
+from rarefy.pipeline.run import checks
 from rarefy.pipeline.store.store import Store
 from tests.project import Said
 
@@ -152,11 +152,11 @@ def test_a_store_that_cannot_be_written_fails(
 
 
 def test_a_container_has_the_memory_that_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = check_machine.total_memory()
-    monkeypatch.setattr(cgroups, "memory", lambda: 10**9)
+    whole = checks.total_memory()
+    monkeypatch.setattr(machine, "memory", lambda: 10**9)
     (check,) = doctor.memory()
     assert (check.state, check.found) == ("warn", "1 GB free of 1 GB")
-    assert check_machine.total_memory() < whole
+    assert checks.total_memory() < whole
 
 
 def test_a_check_that_breaks_hides_no_other(
@@ -172,8 +172,8 @@ def test_a_check_that_breaks_hides_no_other(
 
 
 def test_a_cpu_with_vnni_is_described_without_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
-    facts = fingerprint.fingerprint() | {"flags": ["avx512_vnni"]}
-    monkeypatch.setattr(fingerprint, "fingerprint", lambda: facts)
+    facts = machine.fingerprint() | {"flags": ["avx512_vnni"]}
+    monkeypatch.setattr(machine, "fingerprint", lambda: facts)
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     cpu_arithmetic.exact.cache_clear()
     found = {check.name: check for check in doctor.cpu()}
@@ -186,8 +186,8 @@ def test_what_a_cpu_computes_decides_whether_targets_may_say_vnni(
     exact: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not its flags: under emulation, they are those of the machine that emulates."""
-    facts = fingerprint.fingerprint() | {"flags": ["avx512_vnni"]}
-    monkeypatch.setattr(fingerprint, "fingerprint", lambda: facts)
+    facts = machine.fingerprint() | {"flags": ["avx512_vnni"]}
+    monkeypatch.setattr(machine, "fingerprint", lambda: facts)
     monkeypatch.setattr(cpu_arithmetic, "exact", lambda: exact)
     assert doctor.takes_vnni() is exact
     found = {check.name: check for check in doctor.cpu()}["int8"]

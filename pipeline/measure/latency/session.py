@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rarefy.pipeline.measure import fresh_process
+from rarefy.pipeline.measure import fresh_process, machine
 from rarefy.pipeline.measure.latency import drift
 from rarefy.pipeline.measure.latency.timer import TIMER, Timer
-from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.measurements import CANDIDATE, Latency
 from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.measure.stopping import Rule
@@ -163,10 +162,10 @@ def undisturbed(measure: Callable[[], Latency]) -> Latency:
 
 def process_cores(threads: int, number: int) -> list[int]:
     """Return quiet cores for a process, rotated so that processes use different cores."""
-    usable = fingerprint.cores(threads)
+    usable = machine.cores(threads)
     cores = usable
     if threads < len(usable):
-        cores = fingerprint.quiet_cores(QUIET, threads)
+        cores = machine.quiet_cores(QUIET, threads)
     if len(cores) < threads:
         cores = usable
     start = len(cores) - threads * (number + 1)
@@ -230,7 +229,7 @@ def gather(
     again = by_process("again")
     noise = intervals.percentile_ratio(samples[twice], again, 50, looks=looks)
     busy = merge_notes(by_process("busy"))
-    physical = len(fingerprint.cores(threads))
+    physical = len(machine.cores(threads))
     if threads > physical:
         busy.append(f"{threads} threads shared {physical} cores")
     fixed = {}

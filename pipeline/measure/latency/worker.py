@@ -21,9 +21,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefy.pipeline.measure import engines, fresh_process
+from rarefy.pipeline.measure import engines, fresh_process, machine
 from rarefy.pipeline.measure.latency.timer import TIMER, Timer
-from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.row_lengths import select_rows, token_lengths
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.model.runtime.providers import is_on_cpu
@@ -249,12 +248,12 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     session = Session(models, rows, lengths, random)
     gc.collect()
     gc.disable()
-    before = fingerprint.snapshot()
+    before = machine.snapshot()
     steady = session.warm_up(request["warming"])
     timing = request["timing"]
     aim = request["calls"]
     calls = session.time_blocks(timing, aim)
-    busy = fingerprint.busy(before, fingerprint.snapshot(), request["threads"])
+    busy = machine.busy(before, machine.snapshot(), request["threads"])
     disturbed = bool(busy)
     if not steady:
         busy.append("times were not steady when the warm-up ended")

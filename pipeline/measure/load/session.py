@@ -15,10 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rarefy.pipeline.measure import fresh_process
+from rarefy.pipeline.measure import fresh_process, machine
 from rarefy.pipeline.measure.load.queueing import Arrivals, arrivals, fifo, replayed
 from rarefy.pipeline.measure.load.worker import COUNTER, START, Served
-from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.model.runtime import bundle_files, bundle_model
 from rarefy.pipeline.terms.errors import EvidenceError, RecipeError
@@ -274,12 +273,12 @@ def _run(
             _until_ready(folder, calls)
             begin = time.monotonic() + LEAD
             _start(folder, repr(begin))
-            before = fingerprint.snapshot()
+            before = machine.snapshot()
             while not all(_is_done(call) for call in calls):
                 passed = time.monotonic() - begin
                 report(min(max(passed, 0), seconds))
                 time.sleep(0.2)
-            after = fingerprint.snapshot()
+            after = machine.snapshot()
         except BaseException:  # also of a worker: the others need not go on
             stopped.set()
             _start(folder, "")
@@ -310,8 +309,8 @@ def _start(folder: Path, moment: str) -> None:
 
 
 def noise(
-    before: fingerprint.Snapshot,
-    after: fingerprint.Snapshot,
+    before: machine.Snapshot,
+    after: machine.Snapshot,
     answers: list[dict[str, Any]],
     threads: int,
 ) -> list[str]:
@@ -320,8 +319,8 @@ def noise(
     switches = sum(answer["switches"] for answer in answers)
     ours = replace(after, process=after.process + cpu, switches=before.switches + switches)
     running = threads * len(answers)
-    signs = fingerprint.busy(before, ours, running)
-    cores = len(fingerprint.cores(running))
+    signs = machine.busy(before, ours, running)
+    cores = len(machine.cores(running))
     if running > cores:
         signs.append(f"{len(answers)} workers × {threads} threads shared {cores} cores")
     return signs
@@ -329,7 +328,7 @@ def noise(
 
 def worker_cores(threads: int, number: int, workers: int) -> list[int]:
     """Return a worker's own cores; workers share cores only if there are too few."""
-    cores = fingerprint.cores(threads * workers)
+    cores = machine.cores(threads * workers)
     first = threads * number
     places = range(first, first + min(threads, len(cores)))
     return [cores[place % len(cores)] for place in places]

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from rarefy.pipeline.measure import fresh_process
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import fresh_process, machine
 from rarefy.pipeline.measure.row_lengths import character_lengths, select_rows
 from rarefy.pipeline.model.batches import order_by_length
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
@@ -110,9 +109,9 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     taken = take(folder / COUNTER, len(rows))
     sent = [begin + moment for moment in request["sent"]]
     until = begin + request["until"]
-    before = fingerprint.snapshot()
+    before = machine.snapshot()
     served = serve(taken, sent, lambda index: answer(rows[index]), until)
-    after = fingerprint.snapshot()
+    after = machine.snapshot()
     since_start = []
     for reply in served:
         began, ended = reply.began - begin, reply.ended - begin

@@ -12,8 +12,7 @@ from typing import Any
 import numpy  # noqa: F401  the imports that answering needs, in both measurements
 import tokenizers  # noqa: F401
 
-from rarefy.pipeline.measure import fresh_process
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import fresh_process, machine
 from rarefy.pipeline.measure.memory import memory
 from rarefy.pipeline.model.runtime import adapter_file
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
@@ -48,7 +47,7 @@ def device_options() -> list[str]:
     name = visible.partition(",")[0].strip()
     if name.startswith("GPU-"):
         return ["--id", name]
-    one_model = len(set(fingerprint.gpus())) < 2
+    one_model = len(set(machine.gpus())) < 2
     numbered_alike = one_model or os.environ.get("CUDA_DEVICE_ORDER") == "PCI_BUS_ID"
     if name.isdigit() and numbered_alike:
         return ["--id", name]

@@ -11,8 +11,7 @@ from rarefy.pipeline.measure.predictions.files import decimals
 from rarefy.pipeline.model.batches import batches_by_length
 from rarefy.pipeline.model.tokens.words import NO_WORD
 from rarefy.pipeline.store.artifact import Metric
-from rarefy.pipeline.tasks.encoder import FIRST
-from rarefy.pipeline.tasks.head import NOT_INPUTS
+from rarefy.pipeline.tasks.task import FIRST, NOT_INPUTS
 from rarefy.pipeline.terms.metrics import SHARE, known
 from rarefy.pipeline.terms.progress import Progress
 

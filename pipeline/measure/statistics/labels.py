@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from rarefy.pipeline.measure.statistics import intervals, paired, scores
 from rarefy.pipeline.measure.statistics.intervals import SEED, Bootstrap
 from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
-from rarefy.pipeline.tasks.presenter import LabelTable
 from rarefy.pipeline.tasks.shared.formulas import Floats, Labels
 from rarefy.pipeline.tasks.shared.means import ratio
+from rarefy.pipeline.tasks.task import LabelTable
 from rarefy.pipeline.terms.interval import Interval
 
 

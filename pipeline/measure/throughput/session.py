@@ -14,12 +14,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from rarefy.pipeline.measure import fresh_process
+from rarefy.pipeline.measure import fresh_process, machine
 from rarefy.pipeline.measure.latency import drift
 from rarefy.pipeline.measure.latency.session import merge_notes
 from rarefy.pipeline.measure.latency.timer import TIMER, Timer
 from rarefy.pipeline.measure.load import session as load
-from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.measure.stopping import Rule
 from rarefy.pipeline.measure.throughput.rows import Job
@@ -44,8 +43,8 @@ def workers_on(target: Target) -> int:
         return target.workers
     if not is_on_cpu(target.provider):
         return 1
-    cores = len(fingerprint.cores(target.threads))
-    at_once = min(cores, fingerprint.usable())
+    cores = len(machine.cores(target.threads))
+    at_once = min(cores, machine.usable())
     return max(1, at_once // target.threads)
 
 
@@ -260,7 +259,7 @@ class Session:
             counts = self.workers + 1
             meeting.write_bytes(bytes(8 * counts))
             request["meeting"] = str(meeting)
-            before = fingerprint.snapshot()
+            before = machine.snapshot()
             with ThreadPoolExecutor(self.workers) as pool:
                 calls = [pool.submit(call, number) for number in range(self.workers)]
                 ended = as_completed(calls)
@@ -270,7 +269,7 @@ class Session:
                 except BaseException:
                     failed.set()
                     raise
-            after = fingerprint.snapshot()
+            after = machine.snapshot()
         answers = [done.result() for done in calls]
         busy = load.noise(before, after, answers, threads)
         return Round(cases, answers, busy)

@@ -19,9 +19,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from rarefy.pipeline.measure import engines, fresh_process
+from rarefy.pipeline.measure import engines, fresh_process, machine
 from rarefy.pipeline.measure.latency.timer import TIMER, Timer
-from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.row_lengths import character_lengths, select_rows, token_lengths
 from rarefy.pipeline.model.batches import batches_by_length, order_by_length, split_rows
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
@@ -256,7 +255,7 @@ def run(request: dict[str, Any]) -> dict[str, Any]:
     lists = {}
     if number == 0 and request["lists"]:
         lists = timed.time_lists(request["lists"], request["seconds"])
-    end = fingerprint.snapshot()
+    end = machine.snapshot()
     spread = np.std(lengths) / np.mean(lengths)
     return {
         "seconds": timed.seconds,

@@ -10,8 +10,13 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from rarefy.pipeline.model.architectures.description import Architecture, Config, Maker, Units
-from rarefy.pipeline.model.architectures.families import ARCHITECTURES
+from rarefy.pipeline.model.architectures.families import (
+    ARCHITECTURES,
+    Architecture,
+    Config,
+    Maker,
+    Units,
+)
 from rarefy.pipeline.terms.errors import ModelError
 
 DEPTH = ("num_hidden_layers", "n_layers", "n_layer", "num_layers")

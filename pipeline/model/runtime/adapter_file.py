@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rarefy.pipeline.model.runtime.bundle_files import check_config, check_signature
 from rarefy.pipeline.terms import json_text
-from rarefy.pipeline.terms.errors import IntegrityError, ModelError
-from rarefy.pipeline.terms.panics import first_line
+from rarefy.pipeline.terms.errors import IntegrityError, ModelError, first_line
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

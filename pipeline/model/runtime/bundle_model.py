@@ -14,13 +14,26 @@ from typing import TYPE_CHECKING, Any
 from rarefy.pipeline.model import batches
 from rarefy.pipeline.model.quantization import cpu_arithmetic
 from rarefy.pipeline.model.runtime import adapter_file, onnx_runtime, openvino, tensorrt
-from rarefy.pipeline.model.runtime.bundle_files import MODEL, OPTIONS, SIGNATURE, path_of, read
+from rarefy.pipeline.model.runtime.bundle_files import (
+    MODEL,
+    OPTIONS,
+    SIGNATURE,
+    check_tokenizer,
+    path_of,
+    read,
+)
 from rarefy.pipeline.model.runtime.graph_file import check_graph, contains
 from rarefy.pipeline.model.runtime.providers import DEVICES, PROVIDERS, check_included
-from rarefy.pipeline.model.tokens import normalizers, windows, words
+from rarefy.pipeline.model.tokens import windows, words
 from rarefy.pipeline.terms import bounds
-from rarefy.pipeline.terms.errors import DataError, IntegrityError, ModelError, ProviderError
-from rarefy.pipeline.terms.panics import as_model_error, first_line
+from rarefy.pipeline.terms.errors import (
+    DataError,
+    IntegrityError,
+    ModelError,
+    ProviderError,
+    as_model_error,
+    first_line,
+)
 from rarefy.pipeline.terms.progress import Progress
 
 if TYPE_CHECKING:
@@ -147,7 +160,7 @@ class BundleModel:
 
         path = path_of(self.directory, TOKENIZER)
         try:
-            normalizers.check_tokenizer(path)
+            check_tokenizer(path)
             with as_model_error("the tokenizer"):
                 return Tokenizer.from_file(str(path))
         except Exception as error:  # of no class but Exception, whatever is wrong

@@ -8,8 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from rarefy.pipeline.terms.errors import IntegrityError
-from rarefy.pipeline.terms.panics import first_line
+from rarefy.pipeline.terms.errors import IntegrityError, first_line
 
 
 def check_graph(path: Path) -> None:

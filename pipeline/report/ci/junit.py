@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Literal
 from xml.etree import ElementTree
 
-from rarefy.pipeline.measure.machine.fingerprint import flat
+from rarefy.pipeline.measure.machine import flat
 from rarefy.pipeline.report import facts, headline
 from rarefy.pipeline.terms.credentials import redact
 from rarefy.pipeline.terms.recipe_parts import LINEAR

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rarefy.pipeline import tasks
-from rarefy.pipeline.model import foreign
+from rarefy.pipeline.model import safe_loading
 from rarefy.pipeline.recipe.recipe import LoadedRecipe, Recipe
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.store.store import Store
@@ -18,7 +18,7 @@ from rarefy.pipeline.terms import credentials
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.recipe_parts import ANCHOR, NAME, REMOTE_TAG, RESERVED
-from rarefy.pipeline.terms.suggestions import misspelt, nearest
+from rarefy.pipeline.terms.wording import misspelt, nearest
 
 COMPARABLE = (Kind.BUNDLE, Kind.CHECKPOINT)
 USUAL: tuple[dict[str, Any], ...] = (
@@ -172,7 +172,7 @@ def answers_of(name: str, directory: Path, task: Task) -> tuple[str, list[str]]:
             signature = bundle_files.read(directory, bundle_files.SIGNATURE)
             ordered = [by_index[key] for key in sorted(by_index, key=int)]
             return str(signature["task"]), ordered
-        labels = task.head.labels_of(foreign.read_config(directory / "config.json"))
+        labels = task.head.labels_of(safe_loading.read_config(directory / "config.json"))
     except ModelError:
         labels = None
     if labels is None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from rarefy.pipeline import tasks
-from rarefy.pipeline.model.architectures.description import Config
+from rarefy.pipeline.model.architectures.families import Config
 from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe, Step
 from rarefy.pipeline.stage import Opened, Stage, StageCheck, located_model
 from rarefy.pipeline.stage.located_model import Located

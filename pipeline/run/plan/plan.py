@@ -17,20 +17,14 @@ from rarefy.pipeline import tasks
 from rarefy.pipeline.data import corpus, development_split
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.data.table import Source
-from rarefy.pipeline.measure.machine import fingerprint as machine
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.recipe.recipe import MODEL, LoadedRecipe
 from rarefy.pipeline.run import import_model
-from rarefy.pipeline.run.plan import (
-    baselines,
-    check_cells,
-    check_chain,
-    check_own_metrics,
-    own_answers,
-)
+from rarefy.pipeline.run.plan import baselines, check_chain, own_answers
 from rarefy.pipeline.run.plan import check_budgets as budgets
 from rarefy.pipeline.run.plan import row_lengths as lengths
 from rarefy.pipeline.run.plan.own_answers import OwnAnswers
-from rarefy.pipeline.sources import download, references
+from rarefy.pipeline.sources import references, urls
 from rarefy.pipeline.stage import Opened, Requirements, Stage, discovery, located_model
 from rarefy.pipeline.store.artifact import HEADED, Artifact, Kind
 from rarefy.pipeline.store.store import Store
@@ -89,7 +83,7 @@ class Plan:
     """For a first release: skip budgets against a tag that does not exist yet."""
 
     def __post_init__(self) -> None:
-        download.begin_plan(self.store.root.parent)
+        urls.begin_plan(self.store.root.parent)
 
     @cached_property
     def sources(self) -> dict[str, Source]:
@@ -133,7 +127,7 @@ class Plan:
         if model is not None:
             warnings += import_model.warnings(model.manifest)
         warnings += budgets.notes(self.loaded, self.task)
-        warnings += check_cells.notes(self.loaded, self.summary)
+        warnings += budgets.cell_notes(self.loaded, self.summary)
         warnings += baselines.skipped(self.loaded, self.absent)
         warnings += self.doubts
         if self.loaded.times_warn:
@@ -352,8 +346,8 @@ class Plan:
         configs = check_chain.follow_configs(self.loaded, {MODEL: self.located.config})
         check_chain.check_positions(self.loaded, configs)
         budgets.check_references(self.loaded, kinds)
-        check_cells.check(self.loaded, self.unbound_task, self.labels, self.summary)
-        check_own_metrics.check(self.loaded, self.task, self.summary.rows["eval"])
+        budgets.check_cells(self.loaded, self.unbound_task, self.labels, self.summary)
+        budgets.check_own_metrics(self.loaded, self.task, self.summary.rows["eval"])
         artifacts: dict[str, Artifact] = {}
         steps = []
         for identifier, kind in kinds.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.tasks import Task
-from rarefy.pipeline.tasks.sequence_task import TAUGHT
+from rarefy.pipeline.tasks.bases import TAUGHT
 from rarefy.pipeline.terms.digests import value_sha256
 from rarefy.pipeline.terms.progress import Progress
 from rarefy.pipeline.terms.wording import plural

@@ -25,7 +25,7 @@ from rarefy.pipeline.store import disk
 from rarefy.pipeline.store.remote import compare_and_swap as swap
 from rarefy.pipeline.terms import credentials
 from rarefy.pipeline.terms.errors import IntegrityError, ProviderError, RarefyError, RecipeError
-from rarefy.pipeline.terms.suggestions import misspelt
+from rarefy.pipeline.terms.wording import misspelt
 
 BUCKETS = frozenset({"s3", "s3a", "gs", "gcs", "az", "abfs", "abfss", "adl"})
 """Protocols without real folders; creating a folder there could create the bucket."""

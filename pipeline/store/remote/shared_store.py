@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from rarefy.pipeline.store.artifact import Artifact
-from rarefy.pipeline.store.lease import Lease
 from rarefy.pipeline.store.remote import artifacts as remote
 from rarefy.pipeline.store.remote.artifacts import Remote
-from rarefy.pipeline.store.store import Store
+from rarefy.pipeline.store.store import Lease, Store
 from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.digests import is_sha256
 from rarefy.pipeline.terms.errors import IntegrityError, RecipeError

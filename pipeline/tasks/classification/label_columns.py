@@ -9,9 +9,9 @@ import tokenize
 from collections.abc import Sequence
 from typing import Any
 
-from rarefy.pipeline.data.values import as_text, is_missing
+from rarefy.pipeline.data.table import as_text, is_missing
 from rarefy.pipeline.terms import json_text
-from rarefy.pipeline.terms.suggestions import repeated
+from rarefy.pipeline.terms.wording import repeated
 
 FLAGS = {"0": False, "0.0": False, "false": False, "1": True, "1.0": True, "true": True}
 """What may stand in a column of 0 and 1, in lower case."""

@@ -11,23 +11,30 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from rarefy.pipeline.data.values import IGNORED, is_missing
+from rarefy.pipeline.data.table import IGNORED, is_missing
+from rarefy.pipeline.tasks import bases
+from rarefy.pipeline.tasks.bases import SequenceEncoder
 from rarefy.pipeline.tasks.classification import multi_label_scores
 from rarefy.pipeline.tasks.classification.label_columns import NotLabelsError, flag, flagged, listed
 from rarefy.pipeline.tasks.classification.text import shares_in_words
-from rarefy.pipeline.tasks.head import Head, Rounding
-from rarefy.pipeline.tasks.objective import Objective
-from rarefy.pipeline.tasks.presenter import NOT_A_NUMBER, LabelTable, Presenter
-from rarefy.pipeline.tasks.reader import ALL_SPLITS, Reader
-from rarefy.pipeline.tasks.scorer import RareRows, Scorer
-from rarefy.pipeline.tasks.sequence_task import SequenceEncoder
-from rarefy.pipeline.tasks.shared import formulas, heads, labels, one_vs_rest
+from rarefy.pipeline.tasks.shared import formulas, heads, one_vs_rest
 from rarefy.pipeline.tasks.shared.formulas import Formula
-from rarefy.pipeline.tasks.task import Task
+from rarefy.pipeline.tasks.task import (
+    ALL_SPLITS,
+    NOT_A_NUMBER,
+    Head,
+    LabelTable,
+    Objective,
+    Presenter,
+    RareRows,
+    Reader,
+    Rounding,
+    Scorer,
+    Task,
+)
 from rarefy.pipeline.terms.errors import DataError
-from rarefy.pipeline.terms.suggestions import repeated
-from rarefy.pipeline.terms.threshold import THRESHOLDS
-from rarefy.pipeline.terms.wording import plural
+from rarefy.pipeline.terms.recipe_parts import THRESHOLDS
+from rarefy.pipeline.terms.wording import plural, repeated
 
 if TYPE_CHECKING:
     import numpy as np
@@ -118,13 +125,13 @@ class LabelsReader(Reader):
         names = _union(targets)
         if not names:
             raise DataError(f"{source.reference}: no row of train has a label")
-        return labels.ordered(names, source)
+        return bases.ordered_labels(names, source)
 
     def index_targets(
         self, targets: Sequence[tuple[str, ...]], names: Sequence[str], source: Source
     ) -> list[tuple[int, ...]]:
         """Return the indices of each row's labels; equal rows share one tuple."""
-        place = labels.places(_union(targets), names, source)
+        place = bases.label_places(_union(targets), names, source)
         shared: dict[tuple[int, ...], tuple[int, ...]] = {}
         rows = []
         for target in targets:

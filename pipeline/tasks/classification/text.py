@@ -8,23 +8,21 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from rarefy.pipeline.data.values import IGNORED, as_text, is_missing
-from rarefy.pipeline.tasks.presenter import NOT_A_NUMBER, LabelTable
-from rarefy.pipeline.tasks.reader import ALL_SPLITS, Reader
-from rarefy.pipeline.tasks.scorer import RareRows
-from rarefy.pipeline.tasks.sequence_task import SequenceEncoder
-from rarefy.pipeline.tasks.shared import formulas, heads, labels
-from rarefy.pipeline.tasks.shared.formulas import FORMULAS, Formula
-from rarefy.pipeline.tasks.single_label import (
+from rarefy.pipeline.data.table import IGNORED, as_text, is_missing
+from rarefy.pipeline.tasks import bases
+from rarefy.pipeline.tasks.bases import (
+    SequenceEncoder,
     SingleLabelPresenter,
     SingleLabelScorer,
     SoftmaxHead,
     SoftmaxObjective,
 )
-from rarefy.pipeline.tasks.task import Task
+from rarefy.pipeline.tasks.shared import formulas, heads
+from rarefy.pipeline.tasks.shared.formulas import FORMULAS, Formula
+from rarefy.pipeline.tasks.task import ALL_SPLITS, NOT_A_NUMBER, LabelTable, RareRows, Reader, Task
 from rarefy.pipeline.terms import json_text
 from rarefy.pipeline.terms.errors import DataError
-from rarefy.pipeline.terms.threshold import THRESHOLDS
+from rarefy.pipeline.terms.recipe_parts import THRESHOLDS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -100,7 +98,7 @@ class ClassReader(Reader):
 
     def labels(self, targets: Iterable[str], source: Source) -> list[str]:
         """Return the classes in a stable order: integers by value, names alphabetically."""
-        names = labels.ordered(targets, source)
+        names = bases.ordered_labels(targets, source)
         if len(names) < 2:
             raise DataError(
                 f"{source.reference}: train has only the class {names[0]!r}; at least two are "
@@ -112,7 +110,7 @@ class ClassReader(Reader):
         self, targets: Sequence[str], names: Sequence[str], source: Source
     ) -> list[int]:
         """Return each row's class as an index into the labels."""
-        place = labels.places(set(targets), names, source)
+        place = bases.label_places(set(targets), names, source)
         return [place[label] for label in targets]
 
     def count_labels(self, targets: Iterable[str], names: Sequence[str]) -> dict[str, int]:

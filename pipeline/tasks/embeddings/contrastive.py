@@ -6,8 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rarefy.pipeline.tasks.encoder import Row
-from rarefy.pipeline.tasks.head import inputs_of
+from rarefy.pipeline.tasks.task import Row, inputs_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from rarefy.pipeline.tasks.embeddings import search
 from rarefy.pipeline.tasks.embeddings.predictions import EmbeddingPresenter
-from rarefy.pipeline.tasks.presenter import NOT_A_NUMBER
-from rarefy.pipeline.tasks.scorer import Scorer
 from rarefy.pipeline.tasks.shared.ranking import TOP
+from rarefy.pipeline.tasks.task import NOT_A_NUMBER, Scorer
 
 if TYPE_CHECKING:
     import numpy as np

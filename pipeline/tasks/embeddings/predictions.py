@@ -6,7 +6,7 @@ import math
 from abc import ABC
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-from rarefy.pipeline.tasks.presenter import Presenter
+from rarefy.pipeline.tasks.task import Presenter
 
 if TYPE_CHECKING:
     import numpy as np

@@ -14,21 +14,27 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rarefy.pipeline.data.values import as_number, as_text, is_missing
+from rarefy.pipeline.data.table import as_number, as_text, is_missing
 from rarefy.pipeline.model import pooling
 from rarefy.pipeline.model.architectures import parts
 from rarefy.pipeline.tasks.embeddings import contrastive, neighbours
 from rarefy.pipeline.tasks.embeddings.neighbours import NeighbourPresenter, NeighbourScorer
 from rarefy.pipeline.tasks.embeddings.predictions import EmbeddingPresenter
-from rarefy.pipeline.tasks.encoder import Encoder, Requests, Row
-from rarefy.pipeline.tasks.head import Head, Rounding
-from rarefy.pipeline.tasks.objective import LossFunction, Objective
-from rarefy.pipeline.tasks.presenter import NOT_A_NUMBER
-from rarefy.pipeline.tasks.reader import Reader
-from rarefy.pipeline.tasks.scorer import Scorer
 from rarefy.pipeline.tasks.shared import tokenize
 from rarefy.pipeline.tasks.shared.formulas import Formula
-from rarefy.pipeline.tasks.task import Task
+from rarefy.pipeline.tasks.task import (
+    NOT_A_NUMBER,
+    Encoder,
+    Head,
+    LossFunction,
+    Objective,
+    Reader,
+    Requests,
+    Rounding,
+    Row,
+    Scorer,
+    Task,
+)
 from rarefy.pipeline.terms.errors import DataError, ModelError
 
 if TYPE_CHECKING:

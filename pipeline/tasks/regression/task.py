@@ -12,18 +12,22 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from rarefy.pipeline.data.values import as_number, is_missing
-from rarefy.pipeline.tasks.encoder import Row
-from rarefy.pipeline.tasks.head import Head
-from rarefy.pipeline.tasks.objective import LossFunction, Objective
-from rarefy.pipeline.tasks.presenter import Presenter
-from rarefy.pipeline.tasks.reader import ALL_SPLITS, Reader
+from rarefy.pipeline.data.table import as_number, is_missing
+from rarefy.pipeline.tasks.bases import SequenceEncoder
 from rarefy.pipeline.tasks.regression import scores as regression
-from rarefy.pipeline.tasks.scorer import Scorer
-from rarefy.pipeline.tasks.sequence_task import SequenceEncoder
 from rarefy.pipeline.tasks.shared import heads, ranking
 from rarefy.pipeline.tasks.shared.formulas import Formula
-from rarefy.pipeline.tasks.task import Task
+from rarefy.pipeline.tasks.task import (
+    ALL_SPLITS,
+    Head,
+    LossFunction,
+    Objective,
+    Presenter,
+    Reader,
+    Row,
+    Scorer,
+    Task,
+)
 from rarefy.pipeline.terms.errors import DataError, ModelError
 from rarefy.pipeline.terms.wording import plural
 

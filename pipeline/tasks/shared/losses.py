@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 from torch.nn import functional
 
-from rarefy.pipeline.data.values import IGNORED
+from rarefy.pipeline.data.table import IGNORED
 
 
 def hard(logits: Tensor, labels: Tensor, *, total: bool = False) -> Tensor:

@@ -11,7 +11,7 @@ from rarefy.pipeline.sources import plugin_code
 from rarefy.pipeline.tasks.shared.formulas import Floats, Formula, Score
 from rarefy.pipeline.tasks.shared.means import mean
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.pipeline.terms.own_metric import OwnMetric
+from rarefy.pipeline.terms.metrics import OwnMetric
 
 
 def of(metric: OwnMetric) -> Formula:

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from rarefy.pipeline.tasks.shared import formulas
 from rarefy.pipeline.tasks.shared.formulas import SLACK, Floats, Labels
-from rarefy.pipeline.terms.threshold import Threshold
+from rarefy.pipeline.terms.recipe_parts import Threshold
 
 
 def choose(probabilities: Floats, truth: ArrayLike, threshold: Threshold) -> list[float | None]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from rarefy.pipeline.model import batches
-from rarefy.pipeline.terms.panics import as_model_error
+from rarefy.pipeline.terms.errors import as_model_error
 
 TOKENIZER = "the tokenizer"
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rarefy.pipeline.model.tokens import words
-from rarefy.pipeline.tasks.shared import labels
+from rarefy.pipeline.tasks import bases
 from rarefy.pipeline.tasks.token_classification import offsets
 from rarefy.pipeline.tasks.token_classification.entities import OUTSIDE, Span, scheme_of, tags_of
 from rarefy.pipeline.terms.errors import DataError
@@ -90,7 +90,7 @@ def names(targets: Iterable[Sequence[str]]) -> list[str]:
         if isinstance(tags, SpanTags):
             found.update(f"I-{tag[2:]}" for tag in tags if tag.startswith("B-"))
             found.add(OUTSIDE)
-    if len(found) > labels.MOST:
+    if len(found) > bases.MOST_LABELS:
         raise DataError(f"train has {len(found)} different tags; check 'data.label'")
     marked = {tag for tag in found if tag[1:2] == "-" and tag[0] in MARKS and len(tag) > 2}
     plain = sorted(found - marked - {OUTSIDE, *MARKS})

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from rarefy.pipeline.tasks.presenter import LabelTable
 from rarefy.pipeline.tasks.shared import formulas
 from rarefy.pipeline.tasks.shared.formulas import Formula, Score
+from rarefy.pipeline.tasks.task import LabelTable
 from rarefy.pipeline.tasks.token_classification import entities
 
 if TYPE_CHECKING:

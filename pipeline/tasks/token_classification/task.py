@@ -13,21 +13,29 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from rarefy.pipeline.data.values import IGNORED, given_text, is_missing, is_unicode
+from rarefy.pipeline.data.table import IGNORED, given_text, is_missing, is_unicode
 from rarefy.pipeline.model.tokens import windows, words
 from rarefy.pipeline.model.tokens.words import CUT_OFF, NO_WORD, Window
-from rarefy.pipeline.tasks.encoder import FIRST, Encoder, Row
-from rarefy.pipeline.tasks.presenter import LabelTable
-from rarefy.pipeline.tasks.reader import ALL_SPLITS, WITHOUT_TEXT, Reader, no_text
-from rarefy.pipeline.tasks.shared import formulas, heads, labels, tokenize
-from rarefy.pipeline.tasks.shared.formulas import Formula
-from rarefy.pipeline.tasks.single_label import (
+from rarefy.pipeline.tasks import bases
+from rarefy.pipeline.tasks.bases import (
     SingleLabelPresenter,
     SingleLabelScorer,
     SoftmaxHead,
     SoftmaxObjective,
 )
-from rarefy.pipeline.tasks.task import Task
+from rarefy.pipeline.tasks.shared import formulas, heads, tokenize
+from rarefy.pipeline.tasks.shared.formulas import Formula
+from rarefy.pipeline.tasks.task import (
+    ALL_SPLITS,
+    FIRST,
+    WITHOUT_TEXT,
+    Encoder,
+    LabelTable,
+    Reader,
+    Row,
+    Task,
+    no_text,
+)
 from rarefy.pipeline.tasks.token_classification import entities, read_rows
 from rarefy.pipeline.tasks.token_classification import predictions as entity_answers
 from rarefy.pipeline.tasks.token_classification import scores as entity_scores
@@ -115,7 +123,7 @@ class TagReader(Reader):
         self, targets: Sequence[Any], names: Sequence[str], source: Source
     ) -> list[Any]:
         """Return each row's tags as indices into the labels."""
-        place = labels.places(set().union(*targets), names, source, "tag")
+        place = bases.label_places(set().union(*targets), names, source, "tag")
         return [[place[tag] for tag in tags] for tags in targets]
 
     def count_labels(self, targets: Iterable[Any], names: Sequence[str]) -> dict[str, int]:

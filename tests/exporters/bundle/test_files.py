@@ -21,7 +21,7 @@ from rarefy.pipeline.model.runtime import adapter_file
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 from rarefy.pipeline.tasks.classification.multi_label import MULTI_LABEL_CLASSIFICATION
 from rarefy.pipeline.tasks.embeddings.task import SearchScorer
-from rarefy.pipeline.tasks.presenter import Presenter
+from rarefy.pipeline.tasks.task import Presenter
 from rarefy.pipeline.terms.digests import file_sha256
 from tests.exporters.deployments import answers_its_sample_elsewhere
 from tests.exporters.forms import bundles

@@ -16,7 +16,7 @@ from rarefy.pipeline.measure.measurements import Latency, Measurements, ModelMea
 from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.release.compare import Comparison, judge
 from rarefy.pipeline.terms.budget import Budget
-from rarefy.pipeline.terms.own_metric import OwnMetric
+from rarefy.pipeline.terms.metrics import OwnMetric
 from rarefy.pipeline.terms.recipe_parts import Target
 
 

@@ -12,7 +12,7 @@ from rarefy.flows.commands.ci import ci
 from rarefy.flows.commands.deploy import deploy
 from rarefy.flows.commands.run import run
 from rarefy.flows.commands.schedule import schedule
-from rarefy.flows.console.run_options import RunOptions
+from rarefy.flows.console.options import RunOptions
 from rarefy.flows.run.job import Job
 
 DEFAULTS = {option.name: option.default for option in fields(RunOptions)}

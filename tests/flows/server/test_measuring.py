@@ -11,7 +11,7 @@ import pytest
 from rarefy.flows.server import measuring, prefect_settings
 from rarefy.flows.server import server as prefect_server
 from rarefy.flows.sweep import branch
-from rarefy.pipeline.measure.machine import exclusive
+from rarefy.pipeline.measure import exclusive
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.terms.errors import ProviderError
 

@@ -358,7 +358,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         if "note: b" in plan.loaded.text:
             raise ProviderError("head: needs at least 9 TB of memory")
 
-    monkeypatch.setattr("rarefy.pipeline.run.check_machine.check_size", check)
+    monkeypatch.setattr("rarefy.pipeline.run.checks.check_size", check)
 
 
 def test_a_branch_that_the_machine_is_too_small_for_stops_no_other(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rarefy.pipeline.data import bounded
+from rarefy.pipeline.data import table
 from rarefy.pipeline.data.table import Source, opened
 from rarefy.pipeline.terms import bounds
 from rarefy.pipeline.terms.digests import file_sha256
@@ -103,7 +103,7 @@ def test_a_line_without_end_is_refused(tmp_path: Path) -> None:
     with path.open("wb") as file:
         file.truncate(bounds.LINE + 100)
     with path.open("rb") as file, pytest.raises(DataError, match=r"a line has more than 134 MB"):
-        list(bounded.lines(file, "rows.jsonl"))
+        list(table.bounded_lines(file, "rows.jsonl"))
 
 
 @pytest.mark.parametrize(("ending", "separator"), [("csv", ","), ("tsv", "\t")])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from rarefy.pipeline.data import clusters
+from rarefy.pipeline.data import repeats
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.data.table import Source
 from rarefy.pipeline.terms.digests import file_sha256
@@ -33,26 +33,28 @@ def split(texts: list[str]) -> Split:
 
 
 def test_copies_with_another_word_are_one_cluster() -> None:
-    found = clusters.near_duplicates(templates(30, 10))
+    found = repeats.near_duplicates(templates(30, 10))
     together = [len(set(found[start : start + 10])) for start in range(0, 300, 10)]
     assert sum(together) / 30 < 1.5, "each template is one cluster, with few exceptions"
     assert len(set(found)) >= 30, "and no two templates share one"
-    (warning,) = clusters.warnings(split(templates(30, 10)))
+    (warning,) = repeats.cluster_warnings(split(templates(30, 10)))
     assert "near duplicates, in " in warning
     assert "data.group" in warning
 
 
 def test_texts_apart_and_equal_ones_are_no_near_duplicates() -> None:
-    assert clusters.warnings(split(templates(300, 1))) == []
-    assert clusters.warnings(split(templates(300, 1) * 3)) == [], "equal rows are a group already"
-    assert clusters.warnings(split(["yes", "no", "yes please"])) == []
+    assert repeats.cluster_warnings(split(templates(300, 1))) == []
+    assert repeats.cluster_warnings(split(templates(300, 1) * 3)) == [], (
+        "equal rows are a group already"
+    )
+    assert repeats.cluster_warnings(split(["yes", "no", "yes please"])) == []
 
 
 @pytest.mark.parametrize("name", ["movie-reviews", "wordnet-concepts", "movie-ratings"])
 def test_the_examples_raise_no_alarm(name: str) -> None:
     file = DATA / name / "eval.jsonl"
     texts = [json.loads(line)["text"] for line in file.read_text().splitlines()]
-    assert clusters.warnings(split(texts)) == []
+    assert repeats.cluster_warnings(split(texts)) == []
 
 
 @pytest.mark.parametrize(
@@ -73,14 +75,14 @@ def test_columns_of_sources_are_named(
     lines = [json.dumps({"text": f"row {row}", name: row % values}) for row in range(rows)]
     path.write_text("\n".join(lines))
     source = Source("eval", str(path), path, file_sha256(path))
-    found = clusters.columns(source, {"text"})
+    found = repeats.grouping_columns(source, {"text"})
     assert bool(found) is named
     assert all(f"set data.group: {name}" in sentence for sentence in found)
-    assert clusters.columns(source, {"text", name}) == []
+    assert repeats.grouping_columns(source, {"text", name}) == []
 
 
 def test_of_long_texts_the_first_words_are_compared() -> None:
     rng = random.Random(0)
-    start = rng.choices(WORDS, k=clusters.WORDS)
+    start = rng.choices(WORDS, k=repeats.WORDS)
     texts = [" ".join([*start, *rng.choices(WORDS, k=2000)]) for _ in range(2)]
-    assert len(set(clusters.near_duplicates(texts))) == 1
+    assert len(set(repeats.near_duplicates(texts))) == 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from rarefy.pipeline.data.duplicates import digest, normalized
+from rarefy.pipeline.data.split import normalized, row_digest
 
 
 def test_case_punctuation_and_spaces_do_not_count_for_equality():
@@ -42,6 +42,6 @@ def test_marks_and_symbols_count_for_equality(one, other):
 
 
 def test_rows_of_the_same_texts_have_one_digest_in_either_order():
-    assert digest(("A film.", "Good!")) == digest(("good", "a film"))
-    assert digest(("a film", None)) == digest(("A film",))
-    assert digest(("a film",)) != digest(("a film", "good"))
+    assert row_digest(("A film.", "Good!")) == row_digest(("good", "a film"))
+    assert row_digest(("a film", None)) == row_digest(("A film",))
+    assert row_digest(("a film",)) != row_digest(("a film", "good"))

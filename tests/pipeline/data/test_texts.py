@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from rarefy.pipeline.data.texts import Texts
+from rarefy.pipeline.data.split import Texts
 from rarefy.pipeline.terms.errors import ProviderError
 
 WRITTEN = ["one", "", "zwölf Bücher", "two\nlines", "文", "last"]

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from rarefy.pipeline.data.values import as_number, as_text, given_text, is_missing
+from rarefy.pipeline.data.table import as_number, as_text, given_text, is_missing
 from rarefy.pipeline.terms.errors import DataError
 
 

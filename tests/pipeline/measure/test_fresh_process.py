@@ -8,12 +8,11 @@ from types import ModuleType
 
 import pytest
 
-from rarefy.pipeline.measure import fresh_process
+from rarefy.pipeline.measure import fresh_process, machine
 from rarefy.pipeline.measure.latency import session as latency
 from rarefy.pipeline.measure.latency import worker as latency_worker
 from rarefy.pipeline.measure.load import session as load
 from rarefy.pipeline.measure.load import worker as load_worker
-from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.measure.memory import cold_start_worker, memory_worker
 from rarefy.pipeline.terms.errors import EvidenceError
 from tests.pipeline.measure import bundles
@@ -96,13 +95,13 @@ def test_a_process_computes_with_the_threads_that_it_is_given(tmp_path, monkeypa
 
 
 def test_each_process_has_cores_of_its_own_while_there_are_enough(monkeypatch):
-    monkeypatch.setattr(fingerprint, "cores", lambda _threads: [0, 2, 4, 6])
-    monkeypatch.setattr(fingerprint, "quiet_cores", lambda _busy, _threads: [2, 4, 6])
+    monkeypatch.setattr(machine, "cores", lambda _threads: [0, 2, 4, 6])
+    monkeypatch.setattr(machine, "quiet_cores", lambda _busy, _threads: [2, 4, 6])
     assert sorted(core for n in range(3) for core in latency.process_cores(1, n)) == [2, 4, 6]
     assert [len(set(latency.process_cores(2, number))) for number in range(4)] == [2] * 4
     assert set(latency.process_cores(2, 0)) <= {2, 4, 6}
     assert sorted(latency.process_cores(4, 0)) == [0, 2, 4, 6]
     assert sorted(latency.process_cores(9, 0)) == [0, 2, 4, 6]
-    monkeypatch.setattr(fingerprint, "quiet_cores", lambda _busy, _threads: [6])
+    monkeypatch.setattr(machine, "quiet_cores", lambda _busy, _threads: [6])
     assert len(set(latency.process_cores(2, 0))) == 2, "too few quiet ones"
     assert [load.worker_cores(2, number, 3) for number in range(3)] == [[0, 2], [4, 6], [0, 2]]

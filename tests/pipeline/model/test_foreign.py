@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from rarefy.pipeline.model import foreign
-from rarefy.pipeline.model.tokens import normalizers
+from rarefy.pipeline.model import safe_loading
+from rarefy.pipeline.model.runtime.bundle_files import check_tokenizer
 from rarefy.pipeline.terms import bounds
 from rarefy.pipeline.terms.errors import IntegrityError, ModelError
 
@@ -39,13 +39,13 @@ def test_a_config_of_another_form_is_refused_in_one_line(tmp_path: Path, key: st
     for value in WRONG[key]:
         path = write(tmp_path / "config.json", CONFIG | {key: value})
         with pytest.raises(ModelError, match=key) as raised:
-            foreign.read_config(path)
+            safe_loading.read_config(path)
         assert "\n" not in str(raised.value)
 
 
 def test_a_config_keeps_what_it_says(tmp_path: Path) -> None:
     values = CONFIG | {"id2label": {"0": "a", "1": 5}, "more": [None], "pad_token_id": None}
-    assert foreign.read_config(write(tmp_path / "config.json", values)) == values
+    assert safe_loading.read_config(write(tmp_path / "config.json", values)) == values
 
 
 def weights(path: Path, header: Any, size: int) -> Path:
@@ -70,24 +70,24 @@ HEADERS: dict[str, Any] = {
 def test_a_header_that_was_edited_is_damage(tmp_path: Path, header: Any) -> None:
     path = weights(tmp_path / "model.safetensors", header, 16)
     with pytest.raises(IntegrityError, match=r"model\.safetensors: not a complete") as raised:
-        foreign.check_size(CONFIG, [path], pruned=False)
+        safe_loading.check_size(CONFIG, [path], pruned=False)
     assert "\n" not in str(raised.value)
 
 
 def test_a_config_may_not_ask_for_much_more_than_the_weights_hold(tmp_path: Path) -> None:
     path = weights(tmp_path / "model.safetensors", {"w": ENTRY}, 16)
-    foreign.check_size(CONFIG, [path], pruned=False)
+    safe_loading.check_size(CONFIG, [path], pruned=False)
     large = CONFIG | {"hidden_size": 10_000, "num_hidden_layers": 100}
     with pytest.raises(ModelError, match=r"parameters, but the weights hold 4"):
-        foreign.check_size(large, [path], pruned=False)
-    foreign.check_size(large, [tmp_path / "pytorch_model.bin"], pruned=False)
+        safe_loading.check_size(large, [path], pruned=False)
+    safe_loading.check_size(large, [tmp_path / "pytorch_model.bin"], pruned=False)
 
 
 def test_a_normalizer_may_not_multiply_texts(tmp_path: Path) -> None:
     path = tmp_path / "tokenizer.json"
     replace = {"type": "Replace", "pattern": {"String": "e"}, "content": "e" * 50}
     write(path, {"normalizer": replace})
-    normalizers.check_tokenizer(path)
+    check_tokenizer(path)
     write(path, {"normalizer": {"type": "Sequence", "normalizers": [replace] * 3}})
     with pytest.raises(ModelError, match=r"more than 1,000 characters of one"):
-        normalizers.check_tokenizer(path)
+        check_tokenizer(path)

@@ -30,7 +30,7 @@ from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import DataError, EvidenceError
 from rarefy.pipeline.terms.interval import Interval
-from rarefy.pipeline.terms.own_metric import OwnMetric
+from rarefy.pipeline.terms.metrics import OwnMetric
 from rarefy.pipeline.terms.recipe_parts import Data, Target
 from tests.pipeline.measure import bundles
 from tests.searches import search

@@ -25,4 +25,4 @@ def test_facts_are_words_and_empty_ones_are_left_out() -> None:
 
 
 def test_every_fact_of_this_machine_has_a_title() -> None:
-    assert set(fingerprint.fingerprint()) <= set(machine.TITLES)
+    assert set(fingerprint()) <= set(machine.TITLES)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rarefy.pipeline.run import check_machine
+from rarefy.pipeline.run import checks
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.terms.errors import ProviderError
 from tests.conftest import Workshop
@@ -22,7 +22,7 @@ def workshop(empty_workshop: Workshop) -> Workshop:
 
 
 def check(plan: Plan) -> None:
-    check_machine.check_size(plan, plan.steps())
+    checks.check_size(plan, plan.steps())
 
 
 def weights_of(workshop: Workshop) -> int:
@@ -48,7 +48,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Any:
     def set_memory(size: int, swap: int = 0) -> None:
         monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(total=size))
         monkeypatch.setattr("psutil.swap_memory", lambda: SimpleNamespace(total=swap))
-        monkeypatch.setattr("rarefy.pipeline.measure.machine.cgroups.memory", lambda: None)
+        monkeypatch.setattr("rarefy.pipeline.measure.machine.memory_limit", lambda: None)
 
     return set_memory
 

@@ -10,7 +10,7 @@ import pytest
 
 from rarefy.pipeline.model.runtime import openvino
 from rarefy.pipeline.recipe import recipe as recipes
-from rarefy.pipeline.run import check_machine
+from rarefy.pipeline.run import checks
 from rarefy.pipeline.run.plan.plan import Plan, Planned
 from rarefy.pipeline.store.artifact import Artifact, Kind
 from rarefy.pipeline.terms.errors import ProviderError
@@ -28,11 +28,11 @@ def test_a_target_s_provider_that_is_missing_is_said(
     monkeypatch.setattr(openvino, "installed", lambda: False)
     plan = workshop.open("finetune", "export", targets=TARGETS).plan
     with pytest.raises(ProviderError, match="OpenVINO is not installed"):
-        check_machine.check_runtimes(plan, plan.steps())
-    (said,) = check_machine.lacking(plan, plan.steps())
+        checks.check_runtimes(plan, plan.steps())
+    (said,) = checks.lacking(plan, plan.steps())
     assert said.endswith("; this machine cannot run the recipe")
     training = workshop.open("finetune", targets=TARGETS).plan
-    assert check_machine.lacking(training, training.steps()) == []
+    assert checks.lacking(training, training.steps()) == []
 
 
 def test_a_stage_that_exports_needs_onnx_runtime_whatever_the_target(
@@ -42,9 +42,9 @@ def test_a_stage_that_exports_needs_onnx_runtime_whatever_the_target(
     monkeypatch.setattr(openvino, "installed", lambda: True)
     plan = workshop.open("finetune", "export", targets=TARGETS).plan
     with pytest.raises(ProviderError, match="ONNX Runtime is not installed"):
-        check_machine.check_runtimes(plan, plan.steps())
+        checks.check_runtimes(plan, plan.steps())
     training = workshop.open("finetune").plan
-    assert check_machine.lacking(training, training.steps()) == []
+    assert checks.lacking(training, training.steps()) == []
 
 
 def test_what_is_made_for_its_target_needs_no_device(
@@ -53,12 +53,12 @@ def test_what_is_made_for_its_target_needs_no_device(
     import torch
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    check_machine.check_device("cuda", Export())
-    check_machine.check_device("cuda", Validate())
+    checks.check_device("cuda", Export())
+    checks.check_device("cuda", Validate())
     with pytest.raises(ProviderError, match="torch finds no CUDA device; use --device cpu"):
-        check_machine.check_device("cuda", Finetune())
+        checks.check_device("cuda", Finetune())
     plan = Plan(recipes.load(workshop.recipe("finetune")), workshop.store, "cuda")
-    (said,) = check_machine.lacking(plan, plan.steps())
+    (said,) = checks.lacking(plan, plan.steps())
     assert said.startswith("torch finds no CUDA device")
 
 
@@ -73,7 +73,7 @@ def test_a_model_that_has_yet_to_be_scored_needs_the_device_too(
     plan.device = "cuda"
     made = Artifact(Path(), MagicMock(kind=Kind.CHECKPOINT), "0" * 64)
     steps = [Planned("finetune", Finetune(), Kind.CHECKPOINT, "f", made)]
-    monkeypatch.setattr(check_machine.scoring, "missing", lambda *_: True)
+    monkeypatch.setattr(checks.scoring, "missing", lambda *_: True)
     with pytest.raises(ProviderError, match="torch finds no CUDA device"):
-        check_machine.check_runtimes(plan, steps)
-    check_machine.check_runtimes(plan, steps, scored=False)
+        checks.check_runtimes(plan, steps)
+    checks.check_runtimes(plan, steps, scored=False)

@@ -37,7 +37,7 @@ def test_training_takes_six_operations_for_each_weight_and_token(workshop: Works
     lengths = [2 + len(text.encode()) / estimate.BYTES for text in plan.rows["train"].texts]
     weights = estimate.layer_weights(plan.located.weights, plan.located.config)
     operations = 6 * weights * sum(lengths) * 2
-    cores = min(plan.threads, estimate.fingerprint.fingerprint()["cores"]["physical"])
+    cores = min(plan.threads, estimate.machine.fingerprint()["cores"]["physical"])
     speeds = [estimate.EFFICIENCY * cores * 1e6 * factor for factor in (1, estimate.BF16)]
     assert time == pytest.approx(operations / speeds[0]) or (
         time == pytest.approx(operations / speeds[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from rarefy.pipeline.run import last_runs
+from rarefy.pipeline.run import estimate
 from rarefy.pipeline.store.fresh import Fresh
 from tests.conftest import Workshop
 
@@ -14,8 +14,8 @@ OTHER: dict[str, Any] = {"quick:Head": {"fill": "1"}}
 def origin(workshop: Workshop, step: str, *stages: Any, **recipe: Any) -> str | None:
     """Return whose last run is found for a step of a recipe, if there is any."""
     plan = workshop.open(*stages, **recipe).plan
-    run = last_runs.find(plan, step)
-    return last_runs.origin(plan, step, run) if run else None
+    run = estimate.last_run(plan, step)
+    return estimate.origin_of(plan, step, run) if run else None
 
 
 def test_nothing_is_known_before_the_first_run(workshop):
@@ -25,11 +25,11 @@ def test_nothing_is_known_before_the_first_run(workshop):
 def test_a_step_has_the_seconds_and_the_memory_of_its_last_run(workshop):
     finished = workshop.run("quick:Head")
     plan = workshop.open("quick:Head").plan
-    run = last_runs.find(plan, "head")
+    run = estimate.last_run(plan, "head")
     record = finished["head"].artifact.run_record()
     assert (run.seconds, run.memory) == (record["seconds"], record["memory"])
     assert run.memory > 50_000_000, "of a process with torch"
-    assert last_runs.find(plan, "model") is not None
+    assert estimate.last_run(plan, "model") is not None
 
 
 def test_it_is_said_which_step_s_run_it_was(workshop):
@@ -54,11 +54,11 @@ def test_another_device_or_number_of_threads_tells_nothing(workshop):
     for change in ({"device": "cuda"}, {"threads": 64}):
         plan = workshop.open("quick:Head").plan
         vars(plan).update(change)
-        assert last_runs.find(plan, "head") is None
+        assert estimate.last_run(plan, "head") is None
 
 
 def test_a_store_that_trusts_no_results_still_knows_the_times(workshop):
     workshop.run("quick:Head")
     plan = workshop.open("quick:Head").plan
     plan.store = Fresh(workshop.store.root)
-    assert last_runs.find(plan, "head") is not None
+    assert estimate.last_run(plan, "head") is not None

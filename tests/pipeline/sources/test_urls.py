@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rarefy.pipeline.sources import download, references, urls
+from rarefy.pipeline.sources import references, urls
 from rarefy.pipeline.store.remote.files import Description
 from rarefy.pipeline.terms.errors import (
     DataError,
@@ -35,9 +35,9 @@ def web() -> Iterator[Web]:
 
 @pytest.fixture(autouse=True)
 def home(tmp_path: Path) -> Iterator[Path]:
-    download.begin_plan(tmp_path / "home")
+    urls.begin_plan(tmp_path / "home")
     yield tmp_path / "home"
-    download.begin_plan(Path(".rarefy"))
+    urls.begin_plan(Path(".rarefy"))
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def test_a_data_file_is_downloaded_once(web: Web, home: Path) -> None:
     assert path.name == "rows.jsonl"
     assert path.is_relative_to(home)
     assert path.read_bytes() == ROWS
-    download.begin_plan(home)
+    urls.begin_plan(home)
     assert references.data_file(reference, Path(), "data.train") == path
     assert web.sent == ["data/rows.jsonl"]
 
@@ -81,7 +81,7 @@ def test_a_file_with_its_digest_needs_no_server_once_it_is_here(web: Web, home: 
     reference = f"{web.url}/data/rows.jsonl#sha256={SHA256}"
     assert read(reference) == ROWS
     requests = len(web.asked)
-    download.begin_plan(home)
+    urls.begin_plan(home)
     web.files.clear()
     assert read(reference) == ROWS
     assert len(web.asked) == requests
@@ -91,7 +91,7 @@ def test_a_damaged_download_is_made_again(web: Web, home: Path) -> None:
     reference = f"{web.url}/data/rows.jsonl"
     path = references.data_file(reference, Path(), "data.train")
     path.write_bytes(ROWS[:-1] + b"x")
-    download.begin_plan(home)
+    urls.begin_plan(home)
     assert read(reference) == ROWS
 
 
@@ -100,7 +100,7 @@ def test_a_file_that_changes_between_two_runs_is_downloaded_again(web: Web, home
     reference = f"{web.url}/data/rows.jsonl"
     read(reference)
     web.files["data/rows.jsonl"] = ROWS[26:]
-    download.begin_plan(home)
+    urls.begin_plan(home)
     with pytest.raises(
         DataError, match=r"changed after it was planned \(another ETag\); run again"
     ):
@@ -184,8 +184,8 @@ def test_a_refused_part_of_a_model_is_named(web: Web, caplog: pytest.LogCaptureF
 
 def test_what_arrives_by_http_needs_a_digest_also_behind_a_redirection(web: Web) -> None:
     description = Description(1, "etag", "http://mirror.example/rows.csv")
-    files = {"rows.csv": download.File("rows.csv", description, 10)}
-    asked = download.Download.parse("https://example.com/rows.csv", "data.train", DataError)
+    files = {"rows.csv": urls.File("rows.csv", description, 10)}
+    asked = urls.Download.parse("https://example.com/rows.csv", "data.train", DataError)
     with pytest.raises(DataError, match=r"sends rows\.csv from http://.*add #sha256=…$"):
         asked.bring(web.url, lambda _: files, lambda _: "")
 
@@ -249,7 +249,7 @@ def serve_model(web: Web, **files: bytes) -> str:
 
 def names(folder: Path) -> set[str]:
     paths = (path for path in folder.rglob("*") if path.is_file())
-    return {path.relative_to(folder).as_posix() for path in paths} - {download.SUMS}
+    return {path.relative_to(folder).as_posix() for path in paths} - {urls.SUMS}
 
 
 def test_a_model_is_its_files_of_known_names(web: Web, home: Path) -> None:
@@ -261,7 +261,7 @@ def test_a_model_is_its_files_of_known_names(web: Web, home: Path) -> None:
     assert names(folder) == set(MODEL)
     assert (folder / "model.safetensors").read_bytes() == MODEL["model.safetensors"]
     assert revision is None
-    download.begin_plan(home)
+    urls.begin_plan(home)
     assert references.model_directory(f"{reference}/", Path())[0] == folder
     assert sorted(web.sent) == sorted(f"encoder/{name}" for name in MODEL)
 
@@ -340,7 +340,7 @@ def test_a_bucket_s_files_are_downloaded_with_the_environment_s_credentials(
     folder, _ = references.model_directory(f"s3://{bucket}/encoder", Path())
     assert names(folder) == set(MODEL)
     client.put_object(Bucket=bucket, Key="data/rows.jsonl", Body=ROWS[26:])
-    download.begin_plan(home)
+    urls.begin_plan(home)
     with pytest.raises(DataError, match="another ETag"):
         read(reference)
     with pytest.raises(DataError, match=r"gone\.csv \(404\)$"):

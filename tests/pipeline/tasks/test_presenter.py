@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rarefy.pipeline.data.split import Split
-from rarefy.pipeline.tasks.presenter import Presenter
+from rarefy.pipeline.tasks.task import Presenter
 
 SPLIT = Split("eval", "eval.jsonl", "0" * 64, ["a text"], None, None)
 

@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from rarefy.pipeline.tasks.head import inputs_of
-from rarefy.pipeline.tasks.task import groups_of_blocks
+from rarefy.pipeline.tasks.task import groups_of_blocks, inputs_of
 from tests.models import TASK
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 
-from rarefy.pipeline.terms.errors import ModelError
-from rarefy.pipeline.terms.panics import as_model_error, is_panic
+from rarefy.pipeline.terms.errors import ModelError, as_model_error, is_panic
 
 
 def tokenizer(expression: str) -> Tokenizer:

@@ -6,8 +6,7 @@ import json
 
 import pytest
 
-from rarefy.pipeline.terms.printable import escaped_json, printable
-from rarefy.pipeline.terms.wording import escape
+from rarefy.pipeline.terms.wording import escape, escaped_json, printable
 
 HOSTILE = {
     "a title": "\x1b]0;owned\x07",

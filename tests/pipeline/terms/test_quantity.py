@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from rarefy.pipeline.terms.quantity import Quantity, parse, parse_points
+from rarefy.pipeline.terms.recipe_parts import Quantity, parse_points, parse_quantity
 
 UNITS = {"": 1, "%": 1 / 100, "x": 1, "×": 1, "ms": 1, "s": 1000, "us": 1 / 1000, "µs": 1 / 1000}
 UNITS |= {"B": 1, "kB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 1024, "MiB": 1024**2}
@@ -22,13 +22,15 @@ UNITS |= {"B": 1, "kB": 1000, "MB": 10**6, "GB": 10**9, "KiB": 1024, "MiB": 1024
 )
 def test_a_number_and_its_unit_read_in_any_spelling(number, unit, space):
     for text in (f"{number}{space}{unit}", f" {number}{space}{unit.upper()} "):
-        assert math.isclose(parse(text), number * UNITS[unit], rel_tol=1e-12, abs_tol=1e-15)
+        assert math.isclose(
+            parse_quantity(text), number * UNITS[unit], rel_tol=1e-12, abs_tol=1e-15
+        )
 
 
 @given(st.text(max_size=12))
 def test_any_other_text_is_refused_or_is_a_number(text):
     try:
-        found = parse(text)
+        found = parse_quantity(text)
     except ValueError:
         return
     assert isinstance(found, float)
@@ -39,13 +41,13 @@ def test_any_other_text_is_refused_or_is_a_number(text):
     [("3 %", 0.03), ("20MB", 20e6), ("5 ms", 5.0), ("2 s", 2000.0), ("5x", 5.0), ("1e-2", 0.01)],
 )
 def test_the_design_s_examples(text, value):
-    assert parse(text) == pytest.approx(value)
+    assert parse_quantity(text) == pytest.approx(value)
 
 
 @pytest.mark.parametrize("wrong", ["", "fast", "3 bananas", "1,5 %", "5 ms ms", "--3", True, "nan"])
 def test_what_is_no_quantity_is_refused(wrong):
     with pytest.raises(ValueError):
-        parse(wrong)
+        parse_quantity(wrong)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rarefy.pipeline.terms.suggestions import hint, misspelt, nearest, repeated, synonym
+from rarefy.pipeline.terms.wording import hint, misspelt, nearest, repeated, synonym
 
 NAMES = ["finetune", "distill", "quantize"]
 

@@ -10,8 +10,8 @@ from rarefy.pipeline.measure.measurements import Measurements, ModelMeasurement
 from rarefy.pipeline.tasks.shared import formulas
 from rarefy.pipeline.terms.budget import Budget
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.pipeline.terms.own_metric import OwnMetric
-from rarefy.pipeline.verdict import cell_power, power
+from rarefy.pipeline.terms.metrics import OwnMetric
+from rarefy.pipeline.verdict import power
 from rarefy.pipeline.verdict.judge import judge
 from tests.pipeline.verdict.measured import CPU, one
 
@@ -232,7 +232,7 @@ def test_it_is_not_called_before_a_run(pair):
     fields = {"max_increase": 0.01, "against": "finetune"}
     assert power.needs([own(lambda p, y: 1 / 0, **fields)], ROWS, pair) == []
     sliced = own(lambda p, y: 1 / 0, slice="kind=*", **fields)
-    assert cell_power.needs([sliced], {}, {"kind": {"card": ROWS}}, pair) == []
+    assert power.cell_needs([sliced], {}, {"kind": {"card": ROWS}}, pair) == []
 
 
 def test_a_precision_that_is_written_as_a_share_is_unknown(pair):

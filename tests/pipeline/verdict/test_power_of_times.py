@@ -5,7 +5,7 @@ import pytest
 
 from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.terms.budget import Budget
-from rarefy.pipeline.verdict import power_of_times
+from rarefy.pipeline.verdict import power
 from rarefy.pipeline.verdict.between_sessions import Spread, Timed
 from tests.pipeline.verdict.measured import calls_of
 
@@ -23,7 +23,7 @@ def test_only_narrow_margins_and_tails_are_spoken_of():
         Budget(metric="latency_p50", min_speedup=3, against="finetune"),
         Budget(metric="accuracy", max_regression="1 %", against="finetune"),
     ]
-    narrow, tail = power_of_times.notes(budgets, 5)
+    narrow, tail = power.time_notes(budgets, 5)
     assert narrow.startswith("latency_p50 max_regression against finetune: one session cannot ")
     assert "2%" in narrow
     assert narrow.endswith("only a larger margin helps")
@@ -39,22 +39,22 @@ def test_the_last_run_tells_how_much_processes_differ(measurements):
         "candidate": [(np.array(c) * generator.lognormal(0, 0.05)).tolist() for c in ours],
         "finetune": theirs,
     }
-    (note,) = power_of_times.notes([regression("latency_p95")], 5, measurements)
+    (note,) = power.time_notes([regression("latency_p95")], 5, measurements)
     deviation = float(note.split("in the last run by ")[1].split("%")[0]) / 100
     assert deviation == pytest.approx(0.05, rel=0.5)
 
 
 def test_sessions_that_differ_more_than_the_margin_are_said():
     spread = {Timed("latency_p50", "cpu", "warm"): Spread(0.03, 6, 8)}
-    (note,) = power_of_times.notes([regression()], 5, None, spread)
+    (note,) = power.time_notes([regression()], 5, None, spread)
     assert "sessions on this machine differ by 7.6% over 8 sessions, more than the 5" in note
     quiet = {Timed("latency_p50", "cpu", "warm"): Spread(0.003, 6, 8)}
-    assert power_of_times.notes([regression()], 5, None, quiet) == []
+    assert power.time_notes([regression()], 5, None, quiet) == []
 
 
 def test_the_slow_down_that_is_named_is_seen_in_four_of_five_sessions():
     """By a simulation of ratios that vary between processes as assumed."""
-    (note,) = power_of_times.notes([regression("latency_p95")], 5)
+    (note,) = power.time_notes([regression("latency_p95")], 5)
     slower = 1 + float(note.split("a slow-down of ")[1].split("%")[0]) / 100
     seen = 0
     for trial in range(200):

@@ -21,7 +21,7 @@ from rarefy.pipeline.store.artifact import Kind, Metric
 from rarefy.pipeline.tasks import unlabelled
 from rarefy.pipeline.terms.errors import ModelError, RecipeError
 from rarefy.pipeline.terms.progress import silent
-from rarefy.pipeline.terms.threshold import THRESHOLDS
+from rarefy.pipeline.terms.recipe_parts import THRESHOLDS
 from rarefy.stages.adapt import soups
 from rarefy.stages.adapt.merge import Merge
 from rarefy.stages.distill import Distill

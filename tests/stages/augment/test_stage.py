@@ -8,8 +8,7 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 
-from rarefy.pipeline.data.duplicates import normalized
-from rarefy.pipeline.data.split import Split
+from rarefy.pipeline.data.split import Split, normalized
 from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.pipeline.tasks.embeddings.task import SENTENCE_EMBEDDINGS

@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from rarefy.pipeline.measure import exclusive
 from rarefy.pipeline.measure.latency import session as latency
-from rarefy.pipeline.measure.machine import exclusive
 from rarefy.pipeline.model import checkpoint
 from rarefy.pipeline.model.quantization.plan import LinearPlan, Plan
 from rarefy.pipeline.store.artifact import Kind

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from rarefy.pipeline import tasks
-from rarefy.pipeline.data.values import IGNORED
+from rarefy.pipeline.data.table import IGNORED
 from rarefy.pipeline.model import checkpoint
 from rarefy.stages.training.head_start import fit_head, fit_new_head
 

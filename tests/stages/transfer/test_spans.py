@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from rarefy.pipeline.data.duplicates import normalized
+from rarefy.pipeline.data.split import normalized
 from rarefy.stages.transfer.spans import clauses, spans, splice, units, unspaced
 
 TEXT = "I liked the first half, but the ending was weak and nobody laughed."

@@ -274,13 +274,13 @@ def test_named_models_are_checked_with_the_recipe():
 
 
 def test_another_machine_is_another_result(monkeypatch):
-    from rarefy.pipeline.measure.machine import fingerprint
+    from rarefy.pipeline.measure import machine
 
     here = Validate().environment(Requirements(targets=(Target(),)))
     assert here == Validate().environment(Requirements(targets=(Target(),)))
     assert here != Validate().environment(Requirements(targets=(Target(threads=2),)))
-    facts = fingerprint.fingerprint() | {"cpu": "another"}
-    monkeypatch.setattr(fingerprint, "fingerprint", lambda: facts)
+    facts = machine.fingerprint() | {"cpu": "another"}
+    monkeypatch.setattr(machine, "fingerprint", lambda: facts)
     assert Validate().environment(Requirements(targets=(Target(),))) != here
 
 

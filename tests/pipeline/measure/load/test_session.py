@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.measure.load import session as load
 from rarefy.pipeline.measure.load import worker as load_worker
 from rarefy.pipeline.measure.load.queueing import arrivals, fifo
-from rarefy.pipeline.measure.machine import fingerprint
 from rarefy.pipeline.terms.errors import DataError, EvidenceError, ProviderError, RecipeError
 from tests.pipeline.measure import bundles
 from tests.pipeline.measure.queues import served
@@ -166,9 +166,7 @@ def test_a_worker_meets_the_shortest_and_the_longest_pair_first(tmp_path, monkey
 
 
 def test_workers_use_the_fastest_cores_while_there_are_enough_for_all(monkeypatch):
-    monkeypatch.setattr(
-        fingerprint, "cores", lambda threads: [0, 2] if threads <= 2 else [0, 2, 4, 5]
-    )
+    monkeypatch.setattr(machine, "cores", lambda threads: [0, 2] if threads <= 2 else [0, 2, 4, 5])
     assert [load.worker_cores(1, number, 2) for number in range(2)] == [[0], [2]]
     assert [load.worker_cores(1, number, 4) for number in range(4)] == [[0], [2], [4], [5]]
 

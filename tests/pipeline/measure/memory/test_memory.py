@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper, save
 
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.measure.memory import memory, memory_worker
 from rarefy.pipeline.terms.errors import ProviderError
 from tests.pipeline.measure import bundles
@@ -125,7 +125,7 @@ def test_the_device_that_is_used_is_asked_for(monkeypatch, visible, order, gpus,
             monkeypatch.delenv(name, raising=False)
         else:
             monkeypatch.setenv(name, value)
-    monkeypatch.setattr(fingerprint, "gpus", lambda: tuple(gpus))
+    monkeypatch.setattr(machine, "gpus", lambda: tuple(gpus))
     assert " ".join(memory_worker.device_options()) == asked
 
 

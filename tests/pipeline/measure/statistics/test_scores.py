@@ -11,8 +11,8 @@ from rarefy.pipeline.measure.statistics import intervals, paired, scores
 from rarefy.pipeline.tasks.classification.multi_label import MULTI_LABEL_CLASSIFICATION
 from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION, ClassScorer
 from rarefy.pipeline.tasks.regression.task import REGRESSION
-from rarefy.pipeline.tasks.scorer import Scorer
 from rarefy.pipeline.tasks.shared import formulas
+from rarefy.pipeline.tasks.task import Scorer
 from rarefy.pipeline.tasks.token_classification.task import TOKEN_CLASSIFICATION
 from rarefy.pipeline.terms.interval import HALF_A_ROW
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.measure import machine
 from rarefy.pipeline.measure.throughput import session
 from rarefy.pipeline.measure.throughput.compare import change
 from rarefy.pipeline.measure.throughput.compare import measure as compare
@@ -136,8 +136,8 @@ def test_sampling_stops_when_it_is_clear(measure):
 
 
 def test_workers_fill_the_cores_of_a_target(monkeypatch):
-    monkeypatch.setattr(fingerprint, "cores", lambda threads=1: list(range(8)))
-    monkeypatch.setattr(fingerprint, "usable", lambda: 6)
+    monkeypatch.setattr(machine, "cores", lambda threads=1: list(range(8)))
+    monkeypatch.setattr(machine, "usable", lambda: 6)
     counts = [workers_on(Target(threads=threads)) for threads in (1, 2, 4, 16)]
     assert counts == [6, 3, 1, 1]
     assert workers_on(Target(threads=4, workers=3)) == 3

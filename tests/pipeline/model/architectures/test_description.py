@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rarefy.pipeline.model.architectures.description import Maker, never, plain
+from rarefy.pipeline.model.architectures.families import Maker, never, plain
 
 
 def test_a_plain_layer_is_one_matrix():

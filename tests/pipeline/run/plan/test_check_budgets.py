@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rarefy.pipeline.run import evidence
+from rarefy.pipeline.run import checks
 from rarefy.pipeline.tasks.classification.text import ClassScorer
 from rarefy.pipeline.terms.errors import RecipeError
 from tests.conftest import Workshop, labelled_rows
@@ -201,10 +201,10 @@ def test_of_copies_of_rows_no_cell_s_need_is_foretold(sliced: Workshop) -> None:
     """They are one group, but each is counted for its cell."""
     chain = ("finetune", "export", VALIDATE)
     plan = sliced.open(*chain, data=SLICED, budgets=[EVERY]).plan
-    [need] = evidence.needs(plan, sliced.folder / "none")
+    [need] = checks.needed_rows(plan, None)
     assert need.rows == 20
     path = sliced.folder / "eval.jsonl"
     path.write_text(2 * path.read_text())
     plan = sliced.open(*chain, data=SLICED, budgets=[EVERY]).plan
     assert (plan.summary.different, plan.summary.rows["eval"]) == (40, 80)
-    assert evidence.needs(plan, sliced.folder / "none") == []
+    assert checks.needed_rows(plan, None) == []

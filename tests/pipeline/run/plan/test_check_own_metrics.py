@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from rarefy.pipeline.recipe import recipe as recipes
-from rarefy.pipeline.run.plan import check_own_metrics
+from rarefy.pipeline.run.plan import check_budgets
 from rarefy.pipeline.terms.errors import RecipeError
 from tests.conftest import Workshop
 
@@ -74,7 +74,7 @@ def test_one_number_that_takes_long_is_refused(
     workshop: Workshop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(workshop, "return float((predictions.argmax(axis=1) == labels).mean())")
-    monkeypatch.setattr(check_own_metrics, "LONGEST", 0.0)
+    monkeypatch.setattr(check_budgets, "LONGEST", 0.0)
     assert "intervals need 4,000 calls a model; let it return one number" in refused(workshop)
     write(workshop, FINE)
     workshop.open("finetune", "export", VALIDATE, budgets=[BUDGET]).plan.steps()

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from rarefy.pipeline.data.values import IGNORED
+from rarefy.pipeline.data.table import IGNORED
 from rarefy.pipeline.tasks.shared import losses
 
 

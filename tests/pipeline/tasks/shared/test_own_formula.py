@@ -12,7 +12,7 @@ from rarefy.pipeline.measure.statistics import paired
 from rarefy.pipeline.tasks.shared import own_formula
 from rarefy.pipeline.tasks.shared.means import mean
 from rarefy.pipeline.terms.errors import RecipeError
-from rarefy.pipeline.terms.own_metric import OwnMetric
+from rarefy.pipeline.terms.metrics import OwnMetric
 
 TRUTH = np.arange(50) % 2
 PREDICTIONS = np.stack([1 - TRUTH, TRUTH], axis=1) * 0.8 + 0.1

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.tasks.classification.text import TEXT_CLASSIFICATION
 from rarefy.pipeline.tasks.shared import thresholds
-from rarefy.pipeline.terms.threshold import Threshold
+from rarefy.pipeline.terms.recipe_parts import Threshold
 
 NAMES = ("a", "b", "c")
 

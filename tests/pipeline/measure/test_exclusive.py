@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from rarefy.pipeline.measure.machine import exclusive
+from rarefy.pipeline.measure import exclusive
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.stage import Policy
 from rarefy.pipeline.terms.errors import ProviderError
@@ -26,7 +26,7 @@ from tests.project import Project, Said
 
 HOLD = """
 import sys
-from rarefy.pipeline.measure.machine import exclusive as alone
+from rarefy.pipeline.measure import exclusive as alone
 with alone.measuring():
     print("measuring", flush=True)
     sys.stdin.read()

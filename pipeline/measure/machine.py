@@ -1,4 +1,10 @@
-"""Fingerprint the machine, and detect other load on it during a measurement."""
+"""What a machine is, as far as times depend on it, and the other load on it.
+
+Its cores are read from Linux's devices; of other systems nothing is known: each CPU is then a core
+of its own, and all are of one kind. What a process may use of it is what its control groups leave
+(versions 1 and 2). A limit may be of the process's own group or of one around it; in a container
+with a namespace of its own, the group is the root of what is mounted.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +13,12 @@ import os
 import platform
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from rarefy.pipeline.measure.machine import cgroups
-from rarefy.pipeline.measure.machine import cores as topology
 from rarefy.pipeline.terms.digests import distribution_version, value_sha256, version
 
 LIBRARIES = (
@@ -39,6 +43,12 @@ STEAL = 0.01
 SWITCHES = 20.0
 """Per second. Kernel threads preempt a core a few times a second; other load does so more often."""
 
+DEVICES = Path("/sys/devices")
+CGROUPS = Path("/sys/fs/cgroup")
+OWN_CGROUP = Path("/proc/self/cgroup")
+ENDLESS = 2**60
+"""Bytes that stand for no limit: version 1 writes the largest number of pages."""
+
 
 def fingerprint() -> dict[str, Any]:
     """Return the facts that latency depends on, JSON-serializable and equal from run to run.
@@ -50,8 +60,8 @@ def fingerprint() -> dict[str, Any]:
 
     cpu, flags = _cpu()
     logical = allowed()
-    physical, fastest = len(topology.physical(logical)), len(cores())
-    counts = {"physical": physical, "logical": len(logical), "quota": cgroups.quota()}
+    physical, fastest = len(physical_cores(logical)), len(cores())
+    counts = {"physical": physical, "logical": len(logical), "quota": cpu_quota()}
     if fastest < physical:
         counts["fastest"] = fastest
     memory = psutil.virtual_memory().total / 2**30
@@ -121,8 +131,8 @@ def cores(threads: int = 1) -> list[int]:
     Of cores of several kinds, such as P- and E-cores, returns only those of the fastest kind,
     unless they are fewer than ``threads``.
     """
-    physical = topology.physical(allowed())
-    fastest = topology.fastest(physical)
+    physical = physical_cores(allowed())
+    fastest = fastest_cpus(physical)
     return fastest if len(fastest) >= threads else physical
 
 
@@ -131,7 +141,7 @@ def usable() -> int:
 
     That decides how much work is started side by side; what is timed goes by ``cores``.
     """
-    logical, quota = len(allowed()), cgroups.quota()
+    logical, quota = len(allowed()), cpu_quota()
     if quota is None:
         return logical
     time, period = map(int, quota.split())
@@ -156,13 +166,13 @@ def quiet_cores(busy: float, threads: int = 1) -> list[int]:
     import psutil
 
     shares = psutil.cpu_percent(interval=0.1, percpu=True)
-    online: Sequence[int] = topology.online()
+    online: Sequence[int] = online_cpus()
     if len(online) != len(shares):
         online = range(len(shares))
     used = dict(zip(online, shares, strict=True))
     quiet = []
     for core in cores(threads):
-        percent = max(used.get(cpu, 0.0) for cpu in topology.siblings(core))
+        percent = max(used.get(cpu, 0.0) for cpu in siblings(core))
         if core in used and percent <= 100 * busy:
             quiet.append(core)
     return quiet
@@ -290,7 +300,7 @@ def _throttled() -> int:
     count = 0
     for path in Path("/sys/devices/system/cpu").glob("cpu*/thermal_throttle/core_throttle_count"):
         count += int(path.read_text())
-    return count + cgroups.throttled()
+    return count + throttled_periods()
 
 
 def busy(before: Snapshot, after: Snapshot, threads: int = 1) -> list[str]:
@@ -319,3 +329,117 @@ def busy(before: Snapshot, after: Snapshot, threads: int = 1) -> list[str]:
     if after.load > logical + threads:
         signs.append(f"the load average was {after.load:.1f} on {logical} cores")
     return signs
+
+
+def physical_cores(usable: Collection[int]) -> list[int]:
+    """Return the first usable logical CPU of each physical core."""
+    firsts = set()
+    for cpu in usable:
+        shared = siblings(cpu).intersection(usable)
+        firsts.add(min(shared))
+    return sorted(firsts)
+
+
+def fastest_cpus(cpus: Collection[int]) -> list[int]:
+    """Return the CPUs of the fastest kind: Intel's P-cores, or those of the greatest capacity."""
+    performance = listed_cpus(_read_device("cpu_core/cpus"))
+    if performance:
+        return [cpu for cpu in cpus if cpu in performance]
+    capacities = {}
+    for cpu in cpus:
+        text = _read_device(f"system/cpu/cpu{cpu}/cpu_capacity")
+        capacities[cpu] = int(text or 0)
+    greatest = max(capacities.values(), default=0)
+    return [cpu for cpu in cpus if capacities[cpu] == greatest]
+
+
+def siblings(cpu: int) -> set[int]:
+    """Return the logical CPUs of this one's core, itself included."""
+    others = _read_device(f"system/cpu/cpu{cpu}/topology/thread_siblings_list")
+    return {cpu} | listed_cpus(others)
+
+
+def online_cpus() -> list[int]:
+    """Return the CPUs that are switched on in ascending order, none if that is not known."""
+    return sorted(listed_cpus(_read_device("system/cpu/online")))
+
+
+def listed_cpus(text: str) -> set[int]:
+    """Return the CPUs of a list as Linux writes it, such as "0-3,8,10-11"."""
+    cpus: set[int] = set()
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        end = int(last or first) + 1
+        cpus.update(range(int(first), end))
+    return cpus
+
+
+def _read_device(name: str) -> str:
+    """Return what a file of the system's devices says, "" if it is missing."""
+    path = DEVICES / name
+    return path.read_text().strip() if path.is_file() else ""
+
+
+def cpu_quota(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> str | None:
+    """Return the least CPU time of a period, as ``microseconds period``; None without a limit."""
+    quotas = []
+    for folder in _cgroup_folders("cpu", root, own):
+        text = _read(folder / "cpu.max")  # version 2
+        if not text:
+            microseconds = _read(folder / "cpu.cfs_quota_us")
+            period = _read(folder / "cpu.cfs_period_us")
+            text = f"{microseconds} {period}"
+        match = re.fullmatch(r"(\d+) (\d+)", text)
+        if match:
+            share = int(match[1]) / int(match[2])
+            quotas.append((share, text))
+    if not quotas:
+        return None
+    _, least = min(quotas)
+    return least
+
+
+def throttled_periods(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int:
+    """Return in how many periods the process's groups had used up their time."""
+    periods = 0
+    for folder in _cgroup_folders("cpu", root, own):
+        text = _read(folder / "cpu.stat")
+        count = re.search(r"^nr_throttled (\d+)", text, re.MULTILINE)
+        if count:
+            periods += int(count[1])
+    return periods
+
+
+def memory_limit(root: Path = CGROUPS, own: Path = OWN_CGROUP) -> int | None:
+    """Return the least limit in bytes, None if there is none."""
+    limits = []
+    for folder in _cgroup_folders("memory", root, own):
+        for name in ("memory.max", "memory.limit_in_bytes"):
+            text = _read(folder / name)
+            if text.isdigit() and int(text) < ENDLESS:
+                limits.append(int(text))
+    return min(limits, default=None)
+
+
+def _cgroup_folders(controller: str, root: Path, own: Path) -> Iterator[Path]:
+    """Yield the folders of the process's group and of those around it."""
+    yield root
+    for line in _read(own).splitlines():
+        _, _, rest = line.partition(":")
+        names, _, path = rest.partition(":")
+        if names and controller not in names.split(","):
+            continue
+        bases = (root / names, root / controller) if names else (root, root / "unified")
+        for base in bases:
+            inside = base / path.lstrip("/")
+            for folder in (inside, *inside.parents):
+                if folder == root or not folder.is_relative_to(base):
+                    break
+                yield folder
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from rarefy.pipeline.measure.machine import cgroups
+from rarefy.pipeline.measure import machine
 
 NONE_V1 = str(2**63 - 4096)
 FILES = {
@@ -61,15 +61,19 @@ def groups(folder: Path, own: str, files: dict[str, str]) -> tuple[Path, Path]:
 @pytest.mark.parametrize("kind", FILES)
 def test_the_least_limit_counts_wherever_it_is(tmp_path: Path, kind: str) -> None:
     given = groups(tmp_path, *FILES[kind])
-    assert cgroups.quota(*given) == "50000 100000"
-    assert cgroups.throttled(*given) == 7
-    assert cgroups.memory(*given) == 1000
+    assert machine.cpu_quota(*given) == "50000 100000"
+    assert machine.throttled_periods(*given) == 7
+    assert machine.memory_limit(*given) == 1000
 
 
 def test_without_limits_there_are_none(tmp_path: Path) -> None:
     files = {"cpu.max": "max 100000", "memory.max": "max", "memory/memory.limit_in_bytes": NONE_V1}
     for given in (groups(tmp_path, "0::/\n4:memory:/", files), (tmp_path / "no", tmp_path / "no")):
-        assert (cgroups.quota(*given), cgroups.throttled(*given), cgroups.memory(*given)) == (
+        assert (
+            machine.cpu_quota(*given),
+            machine.throttled_periods(*given),
+            machine.memory_limit(*given),
+        ) == (
             None,
             0,
             None,

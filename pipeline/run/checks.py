@@ -1,4 +1,4 @@
-"""What this machine lacks for a run: room on its disk or in its memory, runtimes and devices."""
+"""What a run lacks, said before it starts: room on this machine, and rows in its eval split."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import shutil
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import psutil
 
-from rarefy.pipeline.measure.machine import cgroups
+from rarefy.pipeline.measure import machine, stopping
 from rarefy.pipeline.model.runtime import onnx_runtime, providers
 from rarefy.pipeline.recipe.recipe import MODEL
 from rarefy.pipeline.run import scoring
@@ -18,7 +18,13 @@ from rarefy.pipeline.run.plan.plan import Plan, Planned
 from rarefy.pipeline.stage import Stage
 from rarefy.pipeline.store.artifact import MODELS, Artifact, Kind
 from rarefy.pipeline.terms.errors import ProviderError
+from rarefy.pipeline.terms.metrics import known
 from rarefy.pipeline.terms.wording import quantity
+from rarefy.pipeline.verdict import power
+from rarefy.pipeline.verdict.power import CellNeeds, Need
+
+if TYPE_CHECKING:
+    from rarefy.pipeline.measure.measurements import Measurements
 
 COPIES: Final = 4
 """What AdamW holds of each weight: itself, its gradient and two moments."""
@@ -63,7 +69,7 @@ def free_disk(directory: Path) -> int:
 def total_memory() -> int:
     """Return this machine's or container's memory in bytes, with swap: slow is not impossible."""
     total = psutil.virtual_memory().total
-    limit = cgroups.memory()
+    limit = machine.memory_limit()
     if limit is not None:
         total = min(total, limit)
     return int(total + psutil.swap_memory().total)
@@ -140,3 +146,45 @@ def lacking(plan: Plan, steps: list[Planned]) -> list[str]:
     except ProviderError as error:
         return [f"{error}; this machine cannot run the recipe"]
     return []
+
+
+def needed_rows(plan: Plan, earlier: Measurements | None) -> list[Need | CellNeeds]:
+    """Return how many eval rows each margin on a score needs, and how many there are.
+
+    Those of labels and slices come last.
+
+    ``earlier``: the last run's measurements, which show how often models differ.
+    """
+    rows = plan.summary.different
+    # Of rows in groups, nobody knows how many would do before a run has told.
+    independent = plan.loaded.recipe.data.group is None
+    counted = plan.unbound_task.scorer.counted and independent
+    summary = plan.summary
+    of_all = power.needs(plan.budgets, rows, earlier, counted=counted)
+    # Copies of rows are in one group, and the cells count every row.
+    independent = independent and rows == summary.rows["eval"]
+    of_cells = power.cell_needs(
+        plan.budgets, summary.marked, summary.slices, earlier, independent=independent
+    )
+    return [*of_all, *of_cells]
+
+
+def time_notes(plan: Plan, earlier: Measurements | None, history: Path) -> list[str]:
+    """Return what a session of latencies may not tell of the budgets; see ``power.time_notes``.
+
+    ``earlier``: the last run's measurements. ``history``: the file of earlier verdicts.
+    """
+    stages = [step.stage for step in plan.steps() if step.stage.name == "validate"]
+    if not stages:
+        return []
+    processes = getattr(stages[-1], "processes", 0)
+    sessions = {}
+    if earlier is not None:
+        from rarefy.pipeline.verdict import between_sessions
+
+        sessions = between_sessions.of_history(history, earlier)
+    notes = power.time_notes(plan.budgets, processes, earlier, sessions)
+    if any(known(budget.metric).kind in ("latency", "speedup") for budget in plan.budgets):
+        most = stopping.PATIENCE * getattr(stages[-1], "seconds", 0)
+        notes.append(f"near a limit, calls are timed for up to {most:g} s on each target")
+    return notes
