@@ -36,6 +36,8 @@ ALIKE: Final = 0.5
 
 It is near 0 for heads that were drawn twice, and for models that were pruned to other units.
 """
+SLIGHT: Final = 1e-3
+"""Root mean square of a difference that tells nothing, as of heads that have learned nothing."""
 
 
 def check_alike(models: Mapping[str, Path], decided: frozenset[str] = frozenset()) -> None:
@@ -141,20 +143,25 @@ def check_one_start(models: Mapping[str, Path]) -> None:
         tensor, cosine = _least_cosine(source, folder)
         if cosine < ALIKE:
             raise ModelError(
-                f"merge.models: {name!r} and {first!r} do not have one start (the cosine of their "
-                f"{tensor} is {cosine:.2f}); fine-tune both from one model with its head, such as "
-                "an earlier 'finetune'"
+                f"merge.models: {name!r} and {first!r} do not descend from one model (the cosine "
+                f"of their {tensor} is {cosine:.2f}); name fine-tunes of the same model"
             )
 
 
 def _least_cosine(source: Path, other: Path) -> tuple[str, float]:
-    """Return the name and the cosine of the matrix that differs most in two checkpoints."""
+    """Return the name and the cosine of the matrix that differs most in two checkpoints.
+
+    If all differ slightly, the name is "".
+    """
     import torch
 
     least = ("", 1.0)
     for name, tensors in _together([source, other]):
         first, second = tensors
-        if first.dim() > 1:
+        if first.dim() < 2:
+            continue
+        difference = (first - second).square().mean().sqrt()
+        if difference > SLIGHT:
             cosine = torch.nn.functional.cosine_similarity(first.flatten(), second.flatten(), dim=0)
             least = min(least, (name, float(cosine)), key=lambda entry: entry[1])
     return least

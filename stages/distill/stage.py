@@ -42,7 +42,7 @@ class Distill(Keeping):
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     reads: ClassVar[frozenset[str]] = frozenset({"train", "dev", "unlabelled", "corpus"})
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy")
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     policy: ClassVar[Policy] = Policy(needs={TRANSFER: Kind.TRANSFER_SET})
 
     transfer: str | None = Field(

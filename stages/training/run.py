@@ -18,6 +18,8 @@ from rarefy.stages.training.parameters import TEACHER_BATCH, Loss, Row, Trained,
 if TYPE_CHECKING:
     from rarefy.stages.training.rows import Rows
 
+HEAD_SEED = 0
+"""With which new heads are drawn."""
 CHUNK = 1000
 """Rows that are tokenized at once."""
 RATE = re.compile(r"dropout|pdrop|layerdrop")
@@ -25,10 +27,7 @@ RATE = re.compile(r"dropout|pdrop|layerdrop")
 
 
 def prepare(context: Context) -> None:
-    """Seed all generators, set the number of threads, and silence transformers.
-
-    Call it before loading a model, because a new head is drawn from the generators.
-    """
+    """Seed all generators, set the number of threads, and silence transformers."""
     import torch
     import transformers
 
@@ -77,8 +76,16 @@ def open_network(context: Context, artifact: Artifact) -> tuple[Any, Any]:
 
 
 def with_head(context: Context, directory: Path) -> Any:
-    """Return the model in a folder with the task's head: its own, or a new one."""
-    network = context.task.head.load(str(directory))
+    """Return the model in a folder with the task's head: its own, or a new one.
+
+    New heads are drawn with one seed, whatever the stage's, so that ``merge`` can average
+    fine-tunes of one model.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(HEAD_SEED)
+        network = context.task.head.load(str(directory))
     if context.task.head.labels_of(read_config(directory)) is None:
         context.task.head.initialize(network, context.split("train"))
     return network

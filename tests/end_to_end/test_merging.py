@@ -49,11 +49,11 @@ def test_the_mean_of_three_seeds_is_exported_and_measured(
 def test_the_mean_teaches_a_student_and_a_trained_seed_is_taken_from_the_store(
     workshop: Workshop,
 ) -> None:
-    *finetunes, merge = stages("greedy")[:5]
-    workshop.run(*finetunes[:2])
+    *finetunes, merge = stages("greedy")[:4]
+    workshop.run(*finetunes[:1])
     chain = [*finetunes, merge, {"distill": {"keep_layers": 1, "epochs": 1}}]
     cached = {step.id for step in workshop.open(*chain).plan.steps() if step.cached}
-    assert cached == {"model", "start", "one"}
+    assert cached == {"model", "one"}
     finished = workshop.run(*chain)
     (parent,) = finished["distill"].artifact.manifest.parents
     assert parent.digest == finished["merge"].artifact.digest

@@ -109,6 +109,23 @@ def test_a_new_head_is_prepared_for_the_rows_and_the_model_s_own_is_not(tmp_path
     assert torch.equal(training.with_head(context, headed).classifier.bias, own.classifier.bias)
 
 
+def test_a_new_head_is_the_same_whatever_the_seed(tmp_path, make_context):
+    """So that the mean of fine-tunes of one model is worth something."""
+    write_model(tmp_path, "roberta")
+    heads = []
+    for seed in (0, 1):
+        context = make_context(seed=seed)
+        training.prepare(context)
+        following = torch.rand(1)
+        training.prepare(context)
+        heads.append(training.with_head(context, tmp_path).classifier)
+        assert torch.equal(torch.rand(1), following), (
+            "what is drawn later depends on the seed alone"
+        )
+    for first, second in zip(*(head.parameters() for head in heads), strict=True):
+        assert torch.equal(first, second)
+
+
 def texts_of(context, encoder, **columns) -> list[str]:
     """Return the texts that a teacher of embeddings is asked for a split."""
     split = Split("train", "train.jsonl", "0" * 64, **({"pairs": None, "labels": None} | columns))
