@@ -22,7 +22,7 @@ class Finetune(Keeping):
     """
 
     name: ClassVar[str] = "finetune"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.CHECKPOINT
     policy: ClassVar[Policy] = Policy(needs_labels=True, trains_all_weights=True)

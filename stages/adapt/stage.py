@@ -39,7 +39,7 @@ class Adapt(Training):
     """
 
     name: ClassVar[str] = "adapt"
-    version: ClassVar[int] = 11
+    version: ClassVar[int] = 12
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.ENCODER, Kind.CHECKPOINT})
     produces: ClassVar[Kind | None] = Kind.ADAPTER
     libraries: ClassVar[tuple[str, ...]] = (*Training.libraries, "numpy", "peft")

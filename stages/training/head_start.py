@@ -20,10 +20,12 @@ from rarefy.stages.training.run import read_config
 
 ROWS = 2048
 """Training rows that the head is fitted to, at most."""
-PENALTY = 1e-3
-"""Weight of the sum of the squared weights and biases, next to the mean loss.
+PENALTY = 2.0
+"""Weight of the sum of the squared weights and biases, next to the rows' summed loss of a label.
 
 Without it, the bias of a class that no row here has would become so low that it is never learned.
+And a head that fits few rows without an error leaves the body nothing to learn: with a sixth of it,
+fine-tunes of 320 reviews were 3 points less accurate.
 """
 ITERATIONS = 200
 """Of L-BFGS, at most."""
@@ -70,6 +72,9 @@ def fit_head(context: Context, network: Any, tokenizer: Any) -> None:
     features, labels = _features(context, network, rows, last)
     weight = torch.zeros_like(last.weight, requires_grad=True)
     bias = torch.zeros_like(last.bias, requires_grad=True)
+    losses = len(rows)  # that the loss is the mean of
+    if context.task.objective.linear == "flags":
+        losses *= len(weight)
     optimizer = torch.optim.LBFGS(
         [weight, bias], max_iter=ITERATIONS, line_search_fn="strong_wolfe"
     )
@@ -79,7 +84,7 @@ def fit_head(context: Context, network: Any, tokenizer: Any) -> None:
         outputs = torch.nn.functional.linear(features, weight, bias)
         loss = context.task.objective.loss(outputs, {"labels": labels}, total=False)
         penalty = weight.square().sum() + bias.square().sum()
-        penalized = loss + PENALTY * penalty
+        penalized = loss + PENALTY / losses * penalty
         penalized.backward()
         return penalized
 
