@@ -84,8 +84,8 @@ def test_promote_refuse_promote_and_roll_back(releases: Releases) -> None:
     assert one is not None
     old_bytes, old_answer = releases.bytes(one), rarefy(*question).json
 
-    # A barely trained candidate is measured beside it, fails, and cannot be promoted.
-    worse = releases.run(releases.recipe("worse", epochs=1, rate=1e-7))
+    # A candidate whose rate ruins it is measured beside it, fails, and cannot be promoted.
+    worse = releases.run(releases.recipe("worse", epochs=1, rate=0.1))
     assert worse.code == 3, worse.err
     assert accuracy(worse) < accuracy(first) - 0.1
     outcomes = {(b["metric"], b["form"]): b["outcome"] for b in worse.json["budgets"]}

@@ -153,7 +153,7 @@ def test_a_store_that_cannot_be_written_fails(
 
 def test_a_container_has_the_memory_that_it_may_use(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = checks.total_memory()
-    monkeypatch.setattr(machine, "memory", lambda: 10**9)
+    monkeypatch.setattr(machine, "memory_limit", lambda: 10**9)
     (check,) = doctor.memory()
     assert (check.state, check.found) == ("warn", "1 GB free of 1 GB")
     assert checks.total_memory() < whole

@@ -18,9 +18,9 @@ from tests.models import artifact_of
 
 
 @pytest.fixture
-def adapted(tuned, make_context, tmp_path):
+def adapted(base, make_context, tmp_path):
     context = make_context(rows=128, work=tmp_path / "adapted")
-    Adapt(rank=4, learning_rate=5e-3, epochs=2, batch_size=16).run(context, tuned)
+    Adapt(rank=4, learning_rate=5e-3, epochs=6, batch_size=16).run(context, base)
     return artifact_of(context.output, Kind.ADAPTER)
 
 

@@ -84,9 +84,10 @@ def test_recovery_trains_without_dropout_and_leaves_the_config_as_it_is(fresh, m
 @pytest.mark.slow
 def test_recovery_brings_the_answers_back(tuned, make_context):
     losses = {}
+    most = {"remove_layers": [0, 1], "remove_heads": 0.75, "remove_neurons": 0.9, "repair": False}
     for epochs in (0, 3):
         context = make_context(rows=128)
-        Prune(remove_layers=[0, 1], recover_epochs=epochs, learning_rate=2e-3).run(context, tuned)
+        Prune(**most, recover_epochs=epochs, learning_rate=2e-3).run(context, tuned)
         original, pruned = checkpoint.load(tuned.directory), checkpoint.load(context.output)
         tokenizer = checkpoint.load_tokenizer(context.output)
         words = tokenizer([" ".join((*FILL[:5], w)) for w in (*GOOD, *BAD)], return_tensors="pt")
