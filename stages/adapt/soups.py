@@ -36,8 +36,6 @@ ALIKE: Final = 0.5
 
 It is near 0 for heads that were drawn twice, and for models that were pruned to other units.
 """
-SLIGHT: Final = 1e-3
-"""Root mean square of a difference that tells nothing, as of heads that have learned nothing."""
 
 
 def check_alike(models: Mapping[str, Path], decided: frozenset[str] = frozenset()) -> None:
@@ -149,19 +147,13 @@ def check_one_start(models: Mapping[str, Path]) -> None:
 
 
 def _least_cosine(source: Path, other: Path) -> tuple[str, float]:
-    """Return the name and the cosine of the matrix that differs most in two checkpoints.
-
-    If all differ slightly, the name is "".
-    """
+    """Return the name and the cosine of the matrix that differs most in two checkpoints."""
     import torch
 
     least = ("", 1.0)
     for name, tensors in _together([source, other]):
         first, second = tensors
-        if first.dim() < 2:
-            continue
-        difference = (first - second).square().mean().sqrt()
-        if difference > SLIGHT:
+        if first.dim() > 1:
             cosine = torch.nn.functional.cosine_similarity(first.flatten(), second.flatten(), dim=0)
             least = min(least, (name, float(cosine)), key=lambda entry: entry[1])
     return least

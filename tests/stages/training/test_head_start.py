@@ -70,19 +70,19 @@ def test_without_a_label_the_head_stays_as_it_is(tuned, make_context):
     assert torch.equal(network.classifier.weight, before)
 
 
-def test_a_head_without_a_bias_stays_as_it_is(base, make_context):
+def test_a_head_without_a_bias_stays_as_it_is(tiny_encoder, make_context):
     """A decoder's reads every token."""
     context = make_context(rows=8)
-    network = context.task.head.load(str(base.directory))
+    network = context.task.head.load(str(tiny_encoder.directory))
     network.classifier.bias = None
     before = network.classifier.weight.clone()
-    fit_new_head(context, base, network, None)
+    fit_new_head(context, tiny_encoder, network, None)
     assert torch.equal(network.classifier.weight, before)
 
 
-def test_the_head_of_a_task_without_classes_stays_as_it_is(base, make_context):
+def test_the_head_of_a_task_without_classes_stays_as_it_is(tiny_encoder, make_context):
     context = replace(make_context(rows=8), task=tasks.find("regression"))
-    network = context.task.head.load(str(base.directory))
+    network = context.task.head.load(str(tiny_encoder.directory))
     before = network.classifier.weight.clone()
-    fit_new_head(context, base, network, None)
+    fit_new_head(context, tiny_encoder, network, None)
     assert torch.equal(network.classifier.weight, before)
