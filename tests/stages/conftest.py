@@ -7,7 +7,6 @@ import shutil
 from pathlib import Path
 
 import pytest
-import torch
 
 from rarefy.exporters.build import build
 from rarefy.pipeline.data.split import Split
@@ -69,18 +68,6 @@ def base(tiny_encoder, tmp_path_factory):
 
     folder = make_once(tmp_path_factory, "base", train)
     return artifact_of(folder / "output", Kind.CHECKPOINT)
-
-
-@pytest.fixture
-def unsure(tuned, tmp_path):
-    """The teacher with a tenth of its logits: the answers of one that is sure hardly change."""
-    network = checkpoint.load(tuned.directory)
-    with torch.no_grad():
-        for parameter in network.classifier.parameters():
-            parameter.mul_(0.1)
-    tokenizer = checkpoint.load_tokenizer(tuned.directory)
-    checkpoint.save(network, tokenizer, tmp_path / "unsure")
-    return artifact_of(tmp_path / "unsure", Kind.CHECKPOINT)
 
 
 @pytest.fixture

@@ -241,15 +241,15 @@ def test_weights_in_4_bits_are_written_beside_the_float_ones(tuned, make_context
     assert not (again.output / four_bits.FILE).exists()
 
 
-def test_layers_that_4_bits_ruin_stay_in_int8(unsure, make_context):
+def test_layers_that_4_bits_ruin_stay_in_int8(chain, make_context):
     """What is kept has the least damage, measured beside the others in int8."""
     layers = partial(Quantize, weights="int4", embeddings="float", max_damage=9)
-    _, free = planned(layers(max_joint_damage=9), make_context(), unsure)
+    _, free = planned(layers(max_joint_damage=9), make_context(), chain["finetune"])
     (whole,) = [metric.value for metric in free.metrics if metric.name == "quantization_kl"]
     context = make_context()
-    plan, draft = planned(layers(max_joint_damage=0.7 * whole), context, unsure)
+    plan, draft = planned(layers(max_joint_damage=0.5 * whole), context, chain["finetune"])
     metrics = {metric.name: metric.value for metric in draft.metrics}
-    assert metrics["quantization_kl"] <= 0.7 * whole
+    assert metrics["quantization_kl"] <= 0.5 * whole
     assert 0 < len(plan.int4_modules) < len(plan.integer_modules) == len(plan.linears)
     assert sorted(four_bits.read(context.output)) == plan.int4_modules
 
