@@ -3,14 +3,13 @@
     python -m benchmarks.merging --home DIR [--groups N]
 
 all-MiniLM-L6-v2 is fine-tuned on some hundred of the bundled reviews, concepts or parts of speech,
-in groups of three seeds that start from one head: fitted to the frozen body, or trained an epoch.
-Each group is merged by ``merge``: the mean of all three (soup), and
-that of those that do not lower the score on dev (greedy; Wortsman et al. 2022, arXiv 2203.05482).
-Both are compared with the mean score of the group's seeds, and with the score of the seed that is
-best on dev, on the same eval rows. SLERP of two seeds (Shoemake 1985), tensor by tensor, is
-compared with the soup of the same two, in the first group. No time is measured, so the machine need
-not be quiet; a quarter of an hour of one core with bf16. All work is in DIR, and a run that was
-stopped goes on from there.
+in groups of three seeds, whose new heads are drawn alike. Each group is merged by ``merge``: the
+mean of all three (soup), and that of those that do not lower the score on dev (greedy; Wortsman et
+al. 2022, arXiv 2203.05482). Both are compared with the mean score of the group's seeds, and with
+the score of the seed that is best on dev, on the same eval rows. SLERP of two seeds (Shoemake
+1985), tensor by tensor, is compared with the soup of the same two, in the first group. No time is
+measured, so the machine need not be quiet; a quarter of an hour of one core with bf16. All work is
+in DIR, and a run that was stopped goes on from there.
 """
 
 from __future__ import annotations
@@ -66,8 +65,6 @@ class Setting:
     """Of eval, the first."""
     columns: dict[str, Any]
     finetune: dict[str, Any]
-    start: dict[str, Any] | None = None
-    """Parameters of a fine-tuning before, if the head cannot be fitted."""
 
 
 SETTINGS = {
@@ -86,7 +83,6 @@ SETTINGS = {
         500,
         {"text": "tokens", "label": "tags", "dev": "20 %", "max_length": 64},
         {"epochs": 2, "learning_rate": 2e-4, "batch_size": 16},
-        {"epochs": 1, "learning_rate": 2e-4, "batch_size": 16},
     ),
     "concepts": Setting(
         "multi-label-classification",
@@ -137,14 +133,10 @@ def rows_of(setting: Setting, home: Path) -> dict[str, str]:
 
 
 def fine_tunes(setting: Setting, seeds: Sequence[int]) -> list[Any]:
-    """Return the stages that fine-tune the model with several seeds, from one start."""
+    """Return the stages that fine-tune the model with several seeds."""
     stages: list[Any] = []
-    start = "model"
-    if setting.start is not None:
-        start = "start"
-        stages.append({"finetune": setting.start, "as": start, "seed": seeds[0]})
     for seed in seeds:
-        finetune = {"finetune": setting.finetune, "as": f"seed-{seed}", "from": start}
+        finetune = {"finetune": setting.finetune, "as": f"seed-{seed}", "from": "model"}
         stages.append({**finetune, "seed": seed})
     return stages
 
