@@ -5,14 +5,15 @@
 One all-MiniLM-L6-v2 learns the labels of reviews, the concepts above a definition, and parts of
 speech, each of a part of the examples' training rows: all weights, LoRA (Hu et al. 2022, arXiv
 2106.09685) or DoRA (Liu et al. 2024, arXiv 2402.09353). The learning rate is that with the best
-score on other training rows, with one seed, and DoRA has LoRA's; then three seeds answer a part of
-the eval rows. ``ranks`` compares scales of the update at the learning rate that is best at rank 8:
-alpha over the rank, alpha over its root (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732), and the
-same for every rank. ``layers`` adapts attention's alone, and ``dropout`` drops nothing. ``heads``
-begins from a random head, where a classifier's is else fitted to the frozen body first (Kumar et
-al. 2022, arXiv 2202.10054), at the learning rate that is best then. A training has a process and a
-core of its own, about half a minute each. All work is in DIR, and a run that was stopped goes on
-from there; a part that is not named keeps what the record says of it.
+score on other training rows, with one seed, and DoRA has LoRA's; of reviews, which have one label
+each, more rows are needed for that. Then three seeds answer a part of the eval rows. ``ranks``
+compares scales of the update at the learning rate that is best at rank 8: alpha over the rank,
+alpha over its root (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732), and the same for every rank.
+``layers`` adapts attention's alone, and ``dropout`` drops nothing. ``heads`` begins from a random
+head, where a classifier's is else fitted to the frozen body first (Kumar et al. 2022, arXiv
+2202.10054), at the learning rate that is best then. A training has a process and a core of its own,
+about half a minute each. All work is in DIR, and a run that was stopped goes on from there; a part
+that is not named keeps what the record says of it.
 """
 
 from __future__ import annotations
@@ -51,8 +52,6 @@ from rarefy.stages.finetune import Finetune
 RESULTS = HERE / "results" / "adapters.json"
 SEEDS = 3
 EPOCHS, BATCH = 3, 16
-DEV = 200
-"""Training rows on which learning rates are compared."""
 RANK = 8
 MARGIN = 2.0
 """Points that an adapter may lose."""
@@ -61,17 +60,21 @@ DRAWS = 2000
 
 @dataclass(frozen=True)
 class Subject:
-    """A task: its example, the number of rows that are learned, and of those that are answered."""
+    """A task: its example, and the number of rows for each purpose."""
 
     example: str
     rows: int
+    """Of train, that are learned."""
     answered: int
+    """Of eval."""
+    dev: int
+    """Of train, on which learning rates are compared."""
 
 
 SUBJECTS = {
-    "parts of speech": Subject("parts-of-speech", 300, 400),
-    "reviews": Subject("demo", 320, 800),
-    "concepts": Subject("concepts", 3000, 800),
+    "parts of speech": Subject("parts-of-speech", 300, 400, 200),
+    "reviews": Subject("demo", 320, 800, 1000),
+    "concepts": Subject("concepts", 3000, 800, 200),
 }
 
 
@@ -171,9 +174,10 @@ def train(home: Path, training: Training) -> None:
         (folder / name).mkdir(parents=True)
     plan = planned(home, training.subject)
     subject, train_rows = SUBJECTS[training.subject], plan.splits["train"]
+    learned = range(subject.dev, subject.dev + subject.rows)
     splits = {
-        "train": picked(train_rows, range(DEV, DEV + subject.rows), "train", "0" * 64),
-        "dev": picked(train_rows, range(DEV), "dev", "0" * 64),
+        "train": picked(train_rows, learned, "train", "0" * 64),
+        "dev": picked(train_rows, range(subject.dev), "dev", "0" * 64),
         "eval": answered(plan, training.subject),
     }
     context = Context(
