@@ -35,7 +35,7 @@ from unittest.mock import patch
 import numpy as np
 
 from benchmarks.bundle import ROOT
-from benchmarks.record import HERE, Claim, finish, here, is_at_least, parse
+from benchmarks.record import HERE, Claim, finish, here, in_words, is_at_least, parse
 from rarefy.pipeline.data.development_split import picked
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.recipe import recipe as recipes
@@ -418,8 +418,7 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
 
 
 def _claim(entry: dict[str, Any], title: str, target: str, holds: bool | None) -> Claim:
-    points = Interval(*entry["points"])
-    measured = f"{points.value:+.2f} points [{points.low:+.2f}, {points.high:+.2f}]"
+    measured = in_words(Interval(*entry["points"]))
     if max(entry["scores"]) <= (entry.get("floor") or 0):
         return Claim(title, target, f"{measured}, by models that have learned nothing", None)
     return Claim(title, target, measured, holds)

@@ -21,7 +21,7 @@ from benchmarks.merging import (
     score,
     value,
 )
-from benchmarks.record import Claim, here, is_at_least
+from benchmarks.record import Claim, here, in_words, is_at_least
 from benchmarks.students import MINILM
 from rarefy.pipeline.tasks.shared.formulas import Score
 from rarefy.pipeline.terms.interval import Interval
@@ -98,6 +98,6 @@ def claim(row: dict[str, Any]) -> Claim:
     return Claim(
         f"{row['task']}: {row['option']} against the plain student, at equal tokens",
         f"better in {seeds}, allowing for all options",
-        f"{more.value:+.2f} points [{more.low:+.2f}, {more.high:+.2f}]",
+        in_words(more),
         is_at_least(more, LEAST),
     )

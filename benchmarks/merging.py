@@ -31,7 +31,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.bundle import ROOT
-from benchmarks.record import Claim, finish, here, is_at_least
+from benchmarks.record import Claim, finish, here, in_words, is_at_least
 from benchmarks.students import MINILM
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.measure.predictions.predict import checkpoint_outputs
@@ -122,8 +122,10 @@ class Group:
 def rows_of(setting: Setting, home: Path) -> dict[str, str]:
     """Write the first rows of each split, once, and return the files."""
     files = {}
-    for split, count in (("train", setting.rows), ("eval", setting.answered)):
-        source = ROOT / "examples" / "data" / setting.data / f"{split}.jsonl"
+    data = ROOT / "examples" / "data" / setting.data
+    counts = {"train": setting.rows, "eval": setting.answered}
+    for split, count in counts.items():
+        source = data / f"{split}.jsonl"
         path = home / f"{setting.data}-{split}-{count}.jsonl"
         if not path.is_file():
             lines = source.read_text().splitlines(keepends=True)
@@ -136,8 +138,8 @@ def fine_tunes(setting: Setting, seeds: Sequence[int]) -> list[Any]:
     """Return the stages that fine-tune the model with several seeds."""
     stages: list[Any] = []
     for seed in seeds:
-        finetune = {"finetune": setting.finetune, "as": f"seed-{seed}", "from": "model"}
-        stages.append({**finetune, "seed": seed})
+        stage = {"finetune": setting.finetune, "as": f"seed-{seed}", "from": "model", "seed": seed}
+        stages.append(stage)
     return stages
 
 
@@ -146,7 +148,8 @@ def recipe(setting: Setting, home: Path, seeds: Sequence[int]) -> dict[str, Any]
     stages = fine_tunes(setting, seeds)
     names = [f"seed-{seed}" for seed in seeds]
     for way in WAYS:
-        stages.append({"merge": {"models": names, "method": way}, "as": way})
+        merge = {"models": names, "method": way}
+        stages.append({"merge": merge, "as": way})
     if 0 in seeds:
         pair = {"models": names[:2], "method": "soup"}
         stages.append({"merge": pair, "as": "soup-of-two"})
@@ -163,7 +166,8 @@ def checkpoints(values: dict[str, Any], home: Path) -> tuple[Plan, dict[str, Pat
     """Run a recipe's stages on one thread, without scoring; return its plan and their folders."""
     path = home / f"{values['name']}.yaml"
     path.write_text(yaml.safe_dump(values, sort_keys=False))
-    plan = Plan(recipes.load(path), Home(home / "home").store())
+    store = Home(home / "home").store()
+    plan = Plan(recipes.load(path), store)
     plan.threads = 1
     run = Run(plan, scored=False)
     folders = {}
@@ -187,11 +191,13 @@ def outputs(plan: Plan, folder: Path, split: Split, notes: Path) -> NDArray[np.f
 def score(plan: Plan, folder: Path, split: Split, notes: Path) -> Score:
     """Return a checkpoint's main score as a function of block weights (draws, blocks)."""
     raw = outputs(plan, folder, split, notes)
-    task = plan.task.of_model(json.loads((folder / "config.json").read_text()))
-    predictions = task.scorer.retained(task.head.predictions(raw), split)
-    truth = task.scorer.truth(split)
-    formula = next(iter(task.scorer.formulas(truth).values()))
-    return formula(predictions, truth)
+    config = json.loads((folder / "config.json").read_text())
+    task = plan.task.of_model(config)
+    scorer = task.scorer
+    predictions = scorer.retained(task.head.predictions(raw), split)
+    truth = scorer.truth(split)
+    main_formula = next(iter(scorer.formulas(truth).values()))
+    return main_formula(predictions, truth)
 
 
 def blocks_of(plan: Plan, split: Split) -> int:
@@ -224,7 +230,8 @@ def _half_way(start: Tensor, end: Tensor) -> Tensor:
 def decide(plan: Plan, folder: Path, notes: Path) -> None:
     """Let the task decide for a checkpoint on dev, as the engine does after each stage."""
     split = plan.splits["dev"]
-    decisions = plan.task.head.choose(outputs(plan, folder, split, notes), split)
+    raw = outputs(plan, folder, split, notes)
+    decisions = plan.task.head.choose(raw, split)
     path = folder / "config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | decisions))
@@ -239,8 +246,8 @@ def group(setting: Setting, home: Path, number: int) -> Group:
     names = [f"seed-{seed}" for seed in seeds]
     merged = {way: folders[way] for way in WAYS}
     if 0 in seeds:
-        ends = [folders[name] for name in names[:2]]
-        arc = spherical(*ends, home / "arcs" / "-".join(end.name[:16] for end in ends))
+        first, second = folders[names[0]], folders[names[1]]
+        arc = spherical(first, second, home / "arcs" / f"{first.name[:16]}-{second.name[:16]}")
         decide(plan, arc, notes)
         merged |= {"soup-of-two": folders["soup-of-two"], "slerp": arc}
     dev, evaluated = plan.splits["dev"], plan.splits["eval"]
@@ -272,13 +279,14 @@ def gain(
         comparisons: allowed for in the interval at 95 % (Bonferroni).
     """
     generator = np.random.default_rng(0)
-    weights = generator.multinomial(blocks, np.full(blocks, 1 / blocks), DRAWS).astype(float)
+    equally = np.full(blocks, 1 / blocks)
+    weights = generator.multinomial(blocks, equally, DRAWS).astype(float)
     whole = np.ones((1, blocks))
-    drawn = _differences(ours, theirs, weights)
+    drawn = 100 * _differences(ours, theirs, weights)
     tail = 0.025 / comparisons
     low, high = np.quantile(drawn, [tail, 1 - tail])
-    middle = _differences(ours, theirs, whole)[0]
-    return Interval(100 * float(middle), 100 * float(low), 100 * float(high))
+    middle = 100 * _differences(ours, theirs, whole)[0]
+    return Interval(float(middle), float(low), float(high))
 
 
 def _differences(
@@ -313,15 +321,17 @@ def _claims_of(name: str, groups: list[Group]) -> list[Claim]:
         merged = [one.merged[way] for one in groups]
         for against, others in (("the mean of its seeds", members), ("the best on dev", best)):
             more = gain(merged, others, blocks, len(SETTINGS))
-            judged.append(_claim(f"{name}: {way} against {against}", more, len(groups)))
-    two = groups[0].merged
-    more = gain([two["slerp"]], [[two["soup-of-two"]]], blocks, len(SETTINGS))
-    judged.append(_claim(f"{name}: SLERP of two against the soup of the same two", more, 1))
+            title = f"{name}: {way} against {against}"
+            judged.append(_claim(title, more, len(groups)))
+    slerp, soup = (groups[0].merged[way] for way in ("slerp", "soup-of-two"))
+    more = gain([slerp], [[soup]], blocks, len(SETTINGS))
+    title = f"{name}: SLERP of two against the soup of the same two"
+    judged.append(_claim(title, more, 1))
     return judged
 
 
 def _claim(title: str, more: Interval, groups: int) -> Claim:
-    measured = f"{more.value:+.2f} points [{more.low:+.2f}, {more.high:+.2f}], {groups} groups"
+    measured = f"{in_words(more)}, {groups} groups"
     return Claim(title, "better, allowing for three tasks", measured, is_at_least(more, LEAST))
 
 
@@ -341,8 +351,9 @@ def main() -> int:
         for name, setting in SETTINGS.items():
             measured = group(setting, home, number)
             groups[name].append(measured)
-            rows.append({"task": name, "group": number, **measured.row(), **here()})
-            print(json.dumps(rows[-1]), flush=True)
+            row = {"task": name, "group": number, **measured.row(), **here()}
+            rows.append(row)
+            print(json.dumps(row), flush=True)
             finish("merging", rows, claims(groups), seed=0)
     return finish("merging", rows, claims(groups), seed=0)
 

@@ -88,6 +88,11 @@ def mean(intervals: Sequence[Interval]) -> Interval:
     return Interval(statistics.mean(values), statistics.mean(lows), statistics.mean(highs))
 
 
+def in_words(points: Interval) -> str:
+    """Return a difference in percentage points, with its interval."""
+    return f"{points.value:+.2f} points [{points.low:+.2f}, {points.high:+.2f}]"
+
+
 def here() -> dict[str, str]:
     """Return what a row was measured at and on: rows of a record need not be of one run."""
     return {"commit": MEASURED, "cpu": cpu()}

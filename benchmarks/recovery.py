@@ -28,7 +28,7 @@ from benchmarks.bundle import ROOT
 from benchmarks.contestants import unpacked_mpnet
 from benchmarks.low_rank import timed
 from benchmarks.merging import Setting, blocks_of, checkpoints, gain, outputs, rows_of, score, value
-from benchmarks.record import HERE, Claim, finish, here, is_at_least, parse
+from benchmarks.record import HERE, Claim, finish, here, in_words, is_at_least, parse
 from benchmarks.repair import agreed, ratio, smaller
 from benchmarks.students import MINILM
 from rarefy.pipeline.run.plan.plan import Plan
@@ -269,8 +269,7 @@ def more(title: str, ours: Way, theirs: Way, blocks: int) -> Claim:
     return Claim(
         f"{title}: score",
         "more, in every seed",
-        f"{points.value:+.2f} points [{points.low:+.2f}, {points.high:+.2f}]; of "
-        f"{plural(len(seeds), 'seed')}: {values}",
+        f"{in_words(points)}; of {plural(len(seeds), 'seed')}: {values}",
         agreed(is_at_least(Interval(*points), 0.0), [difference >= 0 for difference in seeds]),
     )
 

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from benchmarks import planned
 from benchmarks.ablation import interval
-from benchmarks.record import Claim, finish, here, is_at_least
+from benchmarks.record import Claim, finish, here, in_words, is_at_least
 from rarefy.pipeline.data.split import Split
 from rarefy.pipeline.measure.predictions.predict import checkpoint_outputs
 from rarefy.pipeline.model import checkpoint
@@ -304,8 +304,7 @@ def _more_accurate(title: str, after: Way, before: Way, least: float) -> Claim:
     return Claim(
         title,
         f"at least {least:g} points more, in every seed",
-        f"{gain.value:+.2f} points [{gain.low:+.2f}, {gain.high:+.2f}]; of "
-        f"{plural(len(seeds), 'seed')}: {values}",
+        f"{in_words(gain)}; of {plural(len(seeds), 'seed')}: {values}",
         agreed(is_at_least(gain, least), [value >= least for value in seeds]),
     )
 
