@@ -50,7 +50,7 @@ TECHNIQUES: dict[str, list[dict[str, Any]]] = {
     "distill by layers": [{"distill": {"keep_layers": 2, "epochs": 1}}],
     "prune heads": [{"prune": {"remove_heads": 0.3, "calibration_rows": ROWS}}],
     "prune neurons": [{"prune": {"remove_neurons": 0.3, "calibration_rows": ROWS}}],
-    "factorize": [{"factorize": {"keep_weights": 0.97, "calibration_rows": ROWS}}],
+    "factorize": [{"factorize": {"keep_weights": 0.95, "calibration_rows": ROWS}}],
     "LoRA": [{"adapt": {"rank": 2, "epochs": 1, "batch_size": 4}}, {"merge": {}}],
     "quantize": [{"quantize": {"calibration_rows": 8, "sensitivity": False}}],
 }

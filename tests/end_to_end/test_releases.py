@@ -11,8 +11,11 @@ import pytest
 
 from rarefy.pipeline.store.store import Store
 from tests.conftest import QUICK, Workshop, labelled_rows
+from tests.models import BAD, GOOD
 from tests.project import Said
 
+EARLY = "early.jsonl"
+"""The rows that a team had first: half of the words that decide a label are in none of them."""
 BUDGETS = [
     {"metric": "accuracy", "max_drop": "5 points", "against": "production"},
     {"metric": "size", "max_regression": "5 %", "against": "production"},
@@ -27,10 +30,11 @@ class Releases:
     workshop: Workshop
     rarefy: Callable[..., Said]
 
-    def recipe(self, name: str, epochs: float, rate: float) -> Path:
-        train = {"finetune": {"epochs": epochs, "learning_rate": rate, "batch_size": 8}}
-        changes = {"name": name, "budgets": BUDGETS}
-        made = self.workshop.recipe(train, "export", {"validate": QUICK}, **changes)
+    def recipe(self, name: str, epochs: float, rate: float, train: str = "train.jsonl") -> Path:
+        finetune = {"epochs": epochs, "learning_rate": rate, "batch_size": 8}
+        stages = [{"finetune": finetune}, "export", {"validate": QUICK}]
+        data = {"train": train, "eval": "eval.jsonl"}
+        made = self.workshop.recipe(*stages, name=name, budgets=BUDGETS, data=data)
         return Path(shutil.move(made, made.with_name(f"{name}.yaml")))
 
     def run(self, recipe: Path, *options: str) -> Said:
@@ -55,7 +59,10 @@ def releases(
     known_times: None,
 ) -> Releases:
     monkeypatch.setenv("RAREFY_HOME", str(workshop.folder / "home"))
-    workshop.write_rows("train.jsonl", labelled_rows(320, seed=0))
+    rows = labelled_rows(320, seed=0)
+    workshop.write_rows("train.jsonl", rows)
+    later = {*GOOD[3:], *BAD[3:]}
+    workshop.write_rows(EARLY, [row for row in rows if later.isdisjoint(row["text"].split())])
     workshop.write_rows("eval.jsonl", labelled_rows(300, seed=1))
     return Releases(workshop, rarefy)
 
@@ -70,7 +77,7 @@ def test_promote_refuse_promote_and_roll_back(releases: Releases) -> None:
     question = ("predict", "production", "a very fine film and a dull story", "--json")
 
     # The first release has no baseline, which is an error without --first.
-    recipe = releases.recipe("first", epochs=2, rate=3e-3)
+    recipe = releases.recipe("first", epochs=6, rate=5e-3, train=EARLY)
     refused = releases.run(recipe)
     assert refused.code == 2
     assert "first.yaml:" in refused.err
@@ -96,10 +103,10 @@ def test_promote_refuse_promote_and_roll_back(releases: Releases) -> None:
     assert told.err.startswith("missed: accuracy")
     assert releases.production() == one
 
-    # One that is as good passes and replaces it.
+    # A better one passes and replaces it.
     better = releases.run(releases.recipe("better", epochs=6, rate=5e-3))
     assert better.code == 0, better.err
-    assert accuracy(better) >= accuracy(first)
+    assert accuracy(better) > accuracy(first)
     assert rarefy("promote", "better").code == 0
     two = releases.production()
     assert two is not None
