@@ -26,6 +26,7 @@ import psutil
 ROOT = Path(__file__).parents[1]
 POOL = "nightly"
 SERVER_SECONDS = 600
+WORKER_SECONDS = 300
 
 
 def free_port() -> int:
@@ -100,11 +101,11 @@ class Fleet:
 
     @contextmanager
     def up(self) -> Iterator[Fleet]:
-        """Start the server, make the pool, start the worker; end all of it afterwards."""
+        """Start the server and the worker, which makes the pool; end all of it afterwards."""
         try:
             self.start_server()
-            self.prefect("work-pool", "create", POOL, "--type", "process")
             self.start_worker()
+            wait(lambda: self.ask(f"work_pools/{POOL}"), WORKER_SECONDS, "the worker's pool")
             yield self
         finally:
             for name in list(self._running)[::-1]:

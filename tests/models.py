@@ -116,7 +116,10 @@ def write_model(
         sizes |= {"intermediate_size": 32}
     if kind == "electra":
         sizes |= {"embedding_size": 8}
-    config = transformers.AutoConfig.for_model(kind, max_position_embeddings=130, **sizes)
+    positions = 130
+    if kind == "bert":
+        positions = 128  # as of write_encoder's models, which share their graphs with these
+    config = transformers.AutoConfig.for_model(kind, max_position_embeddings=positions, **sizes)
     if labels:
         config.id2label = dict(enumerate(labels))
         config.label2id = {label: at for at, label in enumerate(labels)}

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rarefy.pipeline.model.tokens import windows
-from rarefy.pipeline.tasks.task import timed_requests
 
 if TYPE_CHECKING:
     from rarefy.pipeline.data.split import Split
@@ -29,6 +28,8 @@ def rows_to_time(
         The requests' texts, and their second texts if they are pairs.
     """
     import numpy as np
+
+    from rarefy.pipeline.tasks.task import timed_requests
 
     texts, pairs = timed_requests(task, split)
     count = min(most, len(texts))

@@ -16,7 +16,7 @@ from rarefy.stages.training import loop as trainer
 from tests.models import artifact_of, dropout_rates, sentences
 from tests.stages.classifiers import classifier
 
-LEARNS = {"rank": 4, "learning_rate": 2e-3, "epochs": 5, "batch_size": 16}
+LEARNS = {"rank": 4, "learning_rate": 4e-3, "epochs": 3, "batch_size": 16}
 """With which an adapter learns, of 512 sentences, some 85 % of new ones or more; half is chance."""
 
 
