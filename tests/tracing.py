@@ -169,7 +169,9 @@ def _kept(graph: ir.Model, module: Any) -> Traced | None:
         turned = {
             id(tensor): at
             for at, tensor in tensors.items()
-            if tensor.dim() == 2 and array.shape == tensor.T.shape and array.equal(tensor.detach().T)
+            if tensor.dim() == 2
+            and array.shape == tensor.T.shape
+            and array.equal(tensor.detach().T)
         }
         held = [each for each in module.buffers() if each.dtype == array.dtype]
         if not turned and any(map(array.equal, held)):

@@ -19,7 +19,7 @@ from tests.project import Said
 from tests.tagged import DATA, tagged_rows
 
 PAGE = Path(__file__).parents[2] / "docs/how-to/adapters.md"
-TRAIN = {"epochs": 8, "learning_rate": 5e-3, "batch_size": 8}
+TRAIN = {"epochs": 3, "learning_rate": 5e-3, "batch_size": 8}
 WORDS = {
     "task": "token-classification",
     "data": {**DATA, "train": "words.jsonl", "eval": "words.jsonl"},
