@@ -27,7 +27,7 @@ stages:
   - finetune: {epochs: 1, batch_size: 8}
   - quantize: {calibration_rows: 8}
   - export
-  - validate: {models: [], processes: 2, seconds: 1, memory: false, cold_starts: 0, fastest_float: false}
+  - validate: {models: [], processes: 2, seconds: 1, memory: false, cold_starts: 0}
 targets: [{name: cpu, provider: cpu, threads: 1}]
 """
 
