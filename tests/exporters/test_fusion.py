@@ -31,11 +31,10 @@ from tests.exporters.small_graphs import finish, normal
 from tests.exporters.small_graphs import model as small
 from tests.models import TASK
 
-FEW = ("bert", "modernbert")
-"""Attention that is fused, and with windows.
+FEW = ("bert", "mpnet", "modernbert")
+"""Attention that is fused, with a shared table of positions, and with windows.
 
-``tests/test_reach.py`` exports DeBERTa and Llama, where every pass is checked as well;
-``test_any_batch.py`` MPNet.
+``tests/test_reach.py`` exports DeBERTa and Llama, and every pass is checked there as well.
 """
 
 

