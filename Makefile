@@ -15,6 +15,7 @@ LOWEST := $(VENV)-lowest
 # What those tests import beside rarefy. All of dev would ask for newer libraries.
 LOWEST_TOOLS := pytest pytest-xdist hypothesis junitparser markdown-it-py sentencepiece
 LOWEST_TESTS ?= tests/exporters tests/stages tests/pipeline/data tests/pipeline/model \
+	tests/pipeline/run tests/pipeline/store/test_*.py tests/pipeline/sources/test_hub.py \
 	tests/pipeline/verdict tests/flows/console
 
 export HF_HUB_OFFLINE = 1

@@ -43,7 +43,8 @@ def wait_until(true, seconds: float) -> None:
 
 
 def listeners(server: psutil.Process) -> list[Any]:
-    return [each for each in server.net_connections() if each.status == "LISTEN"]
+    listening = (each for each in psutil.net_connections() if each.status == "LISTEN")
+    return [each for each in listening if each.pid == server.pid]
 
 
 def settings_of(server: psutil.Process) -> dict[str, Any]:
