@@ -10,9 +10,11 @@
 ``comparison``  the first is pruned once more to each speed-up, with the same share of every layer;
                 both ways recover for an epoch, with three seeds, and the accuracies of the same
                 rows are compared.
+``untrained``   three teachers, fine-tuned as the demo's with three seeds, are pruned both ways to
+                each speed-up without training; accuracies and divergences are compared.
 
-Needs a quiet machine: 20 minutes for the first part without a 12×768, and 70 for the second. All
-work is in DIR, and a run that was stopped goes on from there. What is not measured again keeps what
+Needs a quiet machine: 20 minutes for the first part without a 12×768, 70 for the second and 20 for
+the third. All work is in DIR, and a run that was stopped goes on from there. What is not measured again keeps what
 the record says of it.
 """
 
@@ -30,7 +32,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import planned
+from benchmarks import planned, repair
 from benchmarks.ablation import interval
 from benchmarks.bundle import ROOT
 from benchmarks.record import (
@@ -65,7 +67,7 @@ from rarefy.stages.surgery.units import Unit
 RESULTS = HERE / "results" / "pruning.json"
 PICTURE = ROOT / "docs/images/pruning.svg"
 LARGE = "12×768"
-PARTS = ("landing", "comparison")
+PARTS = ("landing", "comparison", "untrained")
 TARGETS = (1.3, 1.7, 2.2)
 SEEDS = (0, 1, 2)
 RECOVERY = {"recover_epochs": 1, "learning_rate": 1e-4}
@@ -112,6 +114,9 @@ class UniformPrune(Prune):
     ) -> Speedup | None:
         table = context.artifacts[str(self.table)].directory
         return Uniform(context, origin, network, tokenizer, table, float(self.speedup or 1))
+
+
+WAYS = {"uneven": Prune, "uniform": UniformPrune}
 
 
 class Model(NamedTuple):
@@ -200,7 +205,7 @@ def comparison(model: Model, home: Path, target: float) -> dict[str, Any]:
     correct: dict[str, list[NDArray[np.bool_]]] = {"uneven": [], "uniform": []}
     speedups: dict[str, list[float]] = {"uneven": [], "uniform": []}
     for seed in SEEDS:
-        for side, kind in (("uneven", Prune), ("uniform", UniformPrune)):
+        for side, kind in WAYS.items():
             folder = home / f"{side}-{target}-{seed}"
             stage = kind(speedup=target, table="profile", **RECOVERY)
             output = planned.run(stage, source, folder, seed, data, profile=profile)
@@ -217,6 +222,36 @@ def comparison(model: Model, home: Path, target: float) -> dict[str, Any]:
         "accuracy": accuracies,
         "speedup": speedups,
         "difference": interval(uneven - uniform, len(TARGETS))._asdict(),
+    }
+
+
+def untrained(home: Path, profile: Path, target: float) -> dict[str, Any]:
+    """Return what uneven pruning is worth before any training: three teachers, pruned both ways."""
+    correct: dict[str, list[NDArray[np.bool_]]] = {side: [] for side in WAYS}
+    divergences: dict[str, list[NDArray[Any]]] = {side: [] for side in WAYS}
+    speedups: dict[str, list[float]] = {side: [] for side in WAYS}
+    for seed in SEEDS:
+        source = repair.teacher(home, seed)
+        task, split = planned.rows(source)
+        reference = repair.logarithms(source, task, split, home / f"teacher-{seed}.json")
+        for side, kind in WAYS.items():
+            folder = home / f"untrained-{side}-{target}-{seed}"
+            stage = kind(speedup=target, table="profile")
+            output = planned.run(stage, source, folder, seed, profile=profile)
+            answers = repair.logarithms(output, task, split, folder / "answers.json")
+            correct[side].append(answers.argmax(1) == np.array(split.labels))
+            divergences[side].append(repair.divergence(reference, answers))
+            speedups[side].append(planned.metrics(folder)["speedup"]["value"])
+    uneven = np.mean(correct["uneven"], axis=0)
+    uniform = np.mean(correct["uniform"], axis=0)
+    pairs = zip(divergences["uniform"], divergences["uneven"], strict=True)
+    return {
+        "untrained": target,
+        "accuracy": {side: [float(rows.mean()) for rows in correct[side]] for side in WAYS},
+        "speedup": speedups,
+        "difference": interval(uneven - uniform, len(TARGETS))._asdict(),
+        "divergence": repair.ratio(divergences["uniform"], divergences["uneven"])._asdict(),
+        "divergence of seeds": [float(above.mean() / below.mean()) for above, below in pairs],
     }
 
 
@@ -248,6 +283,9 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     """Return the claim of each row, by the kind of measurement."""
     claims = [landing_claim(row) for row in rows if "asked" in row]
     claims += [comparison_claim(row) for row in rows if "comparison" in row]
+    for row in rows:
+        if "untrained" in row:
+            claims += untrained_claims(row)
     claims += [half_claim(row) for row in rows if "half" in row]
     return claims
 
@@ -269,7 +307,27 @@ def landing_claim(row: dict[str, Any]) -> Claim:
 
 
 def comparison_claim(row: dict[str, Any]) -> Claim:
-    """Claim that uneven pruning is better than the same share of every layer."""
+    """Claim that uneven pruning is better than the same share of every layer, once recovered."""
+    return more_accurate(f"6×384 at {row['comparison']}×", row)
+
+
+def untrained_claims(row: dict[str, Any]) -> list[Claim]:
+    """Claim that it is better untrained too, and that it moves the predictions less."""
+    name = f"6×384 at {row['untrained']}×, untrained"
+    seeds = row["divergence of seeds"]
+    times = Interval(**row["divergence"])
+    ratios = ", ".join(f"{value:.2f}" for value in seeds)
+    nearer = Claim(
+        f"{name}: divergence, the same share of every layer over uneven",
+        "at least 1 times, in every seed",
+        f"{times.value:.2f} [{times.low:.2f}, {times.high:.2f}]; of {len(seeds)} seeds: {ratios}",
+        repair.agreed(is_at_least(times, 1), [value >= 1 for value in seeds]),
+    )
+    return [more_accurate(name, row), nearer]
+
+
+def more_accurate(name: str, row: dict[str, Any]) -> Claim:
+    """Claim that uneven pruning is more accurate than the same share of every layer."""
     accuracy = {side: np.mean(values) for side, values in row["accuracy"].items()}
     speedup = {side: np.mean(values) for side, values in row["speedup"].items()}
     is_better: bool | None = None
@@ -278,7 +336,7 @@ def comparison_claim(row: dict[str, Any]) -> Claim:
     elif row["difference"]["low"] > 0:
         is_better = True
     return Claim(
-        f"6×384 at {row['comparison']}×: uneven against the same share of every layer",
+        f"{name}: uneven against the same share of every layer",
         "more accurate, the interval without zero, and no slower",
         f"{points(row['difference'])} ({accuracy['uneven']:.1%} at {speedup['uneven']:.2f}×, "
         f"{accuracy['uniform']:.1%} at {speedup['uniform']:.2f}×)",
@@ -425,6 +483,10 @@ def measured(
     if "comparison" in parts:
         for target in TARGETS:
             yield comparison(small, home / "6x384", target)
+    if "untrained" in parts:
+        profile = planned.run(Profile(), small.source, home / "6x384" / "profile")
+        for target in TARGETS:
+            yield untrained(home / "6x384", profile, target)
     if large:
         yield half(large, home / "12x768")
         yield from landing(large, home / "12x768")
@@ -432,7 +494,7 @@ def measured(
 
 def subject(row: dict[str, Any]) -> tuple[Any, ...]:
     """Return what a row is of: a new one replaces the old one of the same."""
-    return tuple(row.get(key) for key in ("model", "asked", "comparison", "half"))
+    return tuple(row.get(key) for key in ("model", "asked", "comparison", "untrained", "half"))
 
 
 if __name__ == "__main__":

@@ -43,6 +43,7 @@ def test_every_public_name_is_there_and_explained():
         rarefy.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_an_editor_knows_every_public_name_and_a_stage_s_parameters():
     for name in rarefy.__all__:
         (found,) = jedi.Script(f"import rarefy\nrarefy.{name}").infer()

@@ -230,6 +230,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 
 
+@pytest.mark.slow
 def test_rows_are_tried_without_holding_all_that_is_computed() -> None:
     """Values of 4 MiB, of which a hundred would be 400: long rows of a large model have 100 GB."""
     done = subprocess.run([sys.executable, "-c", WAVES], capture_output=True, check=True)

@@ -22,6 +22,7 @@ from tests.exporters.graphs import exported
 from tests.models import TASK
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Bert", "DistilBert"])
 def test_it_answers_as_pytorch_before_any_pass(name, rows):
     graph, expected = exported(name, rows)
@@ -100,6 +101,7 @@ def test_the_exporter_rewrites_in_one_order_and_a_node_stays_after_what_it_reads
     assert orders == {("Sin", "Cos", "Relu", "Relu")}
 
 
+@pytest.mark.slow
 def test_gelu_spelled_out_is_one_operator_and_the_model_is_left_as_it_was():
     model = classifier("bert", hidden_act="gelu_python", num_hidden_layers=1)
     before = model.bert.encoder.layer[0].intermediate.intermediate_act_fn.act
@@ -131,6 +133,7 @@ def test_a_decoder_without_a_padding_token_is_refused():
         trace.export(model, trace.INPUTS, TASK)
 
 
+@pytest.mark.slow
 def test_runtimes_find_the_pairs_of_tokens_that_pytorch_finds():
     openvino = pytest.importorskip("openvino")
     torch.manual_seed(0)

@@ -66,6 +66,7 @@ def test_a_server_that_does_not_answer_is_said_with_what_to_do(
     assert last == "  rarefy run tiny.yaml, or unset PREFECT_API_URL, or choose the engine 'inline'"
 
 
+@pytest.mark.slow
 def test_an_embedded_server_that_does_not_start_in_time_is_one_line(project: Project) -> None:
     recipe = project.recipe("quickstages:Head", "quickstages:Judge")
     command = [sys.executable, "-m", "rarefy", "run", recipe, "--home", project.home]

@@ -88,6 +88,7 @@ def test_a_bundle_holds_no_training_row_and_development_rows_only_if_wanted(tune
     assert probabilities(bare.output, held_out[:1]).shape == (1, 2)
 
 
+@pytest.mark.slow
 def test_a_bundle_leaves_rows_undecided_whose_label_is_below_its_threshold(base, make_context):
     """Its program, the product and the samples answer alike; the thresholds are its own."""
     texts, labels = sentences(60, seed=3)

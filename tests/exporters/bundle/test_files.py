@@ -54,6 +54,7 @@ FACTS = {
 """What the card of a bundle tells."""
 
 
+@pytest.mark.slow
 def test_a_copied_bundle_answers_its_sample_with_nothing_but_what_it_needs(deployed, tmp_path):
     answers_its_sample_elsewhere(deployed[1], NEEDED, tmp_path)
 
@@ -209,6 +210,7 @@ def test_the_tasks_that_have_a_file_are_those_of_the_product():
     assert set(files.TASKS) == ours
 
 
+@pytest.mark.slow
 def test_thresholds_of_the_model_that_is_exported_are_left_out(tmp_path):
     """They were chosen by other probabilities; the bundle would leave rows undecided unasked."""
     write_model(tmp_path / "model", "bert", "AutoModelForSequenceClassification", TASK.labels)

@@ -58,6 +58,7 @@ def test_transformers_opens_config_and_tokenizer_as_they_were(classifier, tmp_pa
     assert ids[:5] == [2, 8, 17, 6, 8]
 
 
+@pytest.mark.slow
 def test_a_bundle_that_embeds_has_those_of_sentence_transformers(embedder, tmp_path):
     import onnx
 

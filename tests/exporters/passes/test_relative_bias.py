@@ -122,6 +122,7 @@ def test_a_table_that_would_spread_to_too_much_memory_stays(monkeypatch) -> None
     assert relative_bias.apply(attend(), 21) == 0
 
 
+@pytest.mark.slow
 def test_mpnet_s_buckets_are_not_computed_at_a_call(rows, tmp_path) -> None:
     """The runtime spreads the table when it loads the graph: of it, a call runs one cut."""
     graph, expected = exported("MPNet", rows)

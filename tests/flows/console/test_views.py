@@ -96,6 +96,7 @@ class Disturbed(Head):
 """
 
 
+@pytest.mark.slow
 def test_it_is_said_that_a_disturbed_measurement_is_not_reused(
     project: Project, rarefy: Callable[..., Said]
 ) -> None:

@@ -247,6 +247,7 @@ def test_a_search_asks_until_its_trials_are_used(project: Project) -> None:
     assert again.trials.left == 0
 
 
+@pytest.mark.slow
 def test_a_search_of_other_data_begins_a_new_study_of_the_same_variants(project: Project) -> None:
     pytest.importorskip("optuna")
     search = "search: {trials: 3, goals: [accuracy, size]}"
@@ -261,6 +262,7 @@ def test_a_search_of_other_data_begins_a_new_study_of_the_same_variants(project:
     assert {given["name"] for given in workers.given} == set(before.branches)
 
 
+@pytest.mark.slow
 def test_other_goals_begin_a_study_that_finds_the_branches_of_the_first(project: Project) -> None:
     pytest.importorskip("optuna")
     vary = "head.scale: {low: 0.1, high: 2.0}"

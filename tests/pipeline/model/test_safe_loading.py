@@ -83,6 +83,7 @@ def loads() -> dict[str, ast.Call]:
     return found
 
 
+@pytest.mark.slow
 def test_every_load_says_that_no_code_may_run():
     silent = []
     for place, call in loads().items():
@@ -103,6 +104,7 @@ def test_classes_are_found_by_name_beside_those_of_transformers():
     assert safe_loading.class_named("") is None
 
 
+@pytest.mark.slow
 def test_a_folder_with_our_type_is_read_in_a_fresh_process(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps({"model_type": BAG_OF_TOKENS, "buckets": 7}))
     code = (

@@ -272,6 +272,7 @@ def test_a_pruned_and_factorized_model_of_ours_comes_back_byte_for_byte(make, br
     assert said == []
 
 
+@pytest.mark.slow
 def test_the_packaged_minilm(workshop, bring):
     """A sentence-transformers directory as it is published."""
     import torch

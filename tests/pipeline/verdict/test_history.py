@@ -140,6 +140,7 @@ for index in range(20):
 """
 
 
+@pytest.mark.slow
 def test_two_runs_that_end_at_once_both_get_in(history: History) -> None:
     writers = [
         subprocess.Popen([sys.executable, "-c", ADD, str(history.path), name])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from rarefy.pipeline.measure.load import queueing
 from rarefy.pipeline.measure.load.queueing import arrivals
@@ -58,6 +59,7 @@ def test_too_few_or_broken_answers_never_pass():
     )
 
 
+@pytest.mark.slow
 def test_a_short_run_of_a_busy_queue_does_not_pass_what_an_endless_one_misses():
     """Of such runs, four in ten passed a limit 5 % below the true p99 by their own spread."""
     draw, busy, service = np.random.default_rng(3), 0.8, 5.0

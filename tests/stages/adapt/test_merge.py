@@ -24,6 +24,7 @@ def adapted(base, make_context, tmp_path):
     return artifact_of(context.output, Kind.ADAPTER)
 
 
+@pytest.mark.slow
 def test_it_answers_as_before_without_the_adapter(adapted, make_context):
     context = make_context()
     draft = Merge().run(context, adapted)

@@ -40,6 +40,7 @@ def test_it_starts_with_the_teachers_tokens_and_labels(student, tuned):
     assert draft.model["parameters"] == sum(p.numel() for p in network.parameters())
 
 
+@pytest.mark.slow
 def test_it_learns_its_teachers_answers(student, tuned, make_context):
     context = make_context(rows=256, artifacts={"big": tuned})
     stage = Distill(teacher="big", learning_rate=1e-2, epochs=8, batch_size=16)
@@ -50,6 +51,7 @@ def test_it_learns_its_teachers_answers(student, tuned, make_context):
     assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
 
 
+@pytest.mark.slow
 def test_the_whole_chain_ends_in_a_bundle_that_answers(workshop):
     finished = workshop.run(
         {"quick:Head": None, "as": "finetune"},

@@ -41,6 +41,7 @@ def answers(directory, texts):
     return torch.cat(logits).softmax(-1)
 
 
+@pytest.mark.slow
 def test_one_layer_agrees_with_its_teacher_on_new_sentences(tuned, make_context):
     context = make_context(rows=256)
     stage = Distill(keep_layers=1, learning_rate=2e-3, epochs=6, batch_size=16)
@@ -121,6 +122,7 @@ def test_an_earlier_stage_teaches_the_input(tuned, tiny_encoder, make_context, t
     assert (theirs.argmax(-1) == own.argmax(-1)).float().mean() >= 0.95
 
 
+@pytest.mark.slow
 def test_unlabelled_text_is_labelled_by_the_teacher(tuned, make_context):
     texts, _ = sentences(200, seed=11)
     train = Split("train", "train.jsonl", "0" * 64, texts[:2], None, [0, 1])
@@ -159,6 +161,7 @@ def test_a_distillation_without_a_student_is_refused_with_the_recipe(parameters,
         Distill(**parameters)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["albert", "qwen3"])
 def test_a_student_of_a_family_that_is_not_described_learns_the_answers_and_teaches(
     family, tuned, make_context, tmp_path
@@ -208,6 +211,7 @@ def test_a_decoder_whose_config_has_no_padding_token_is_a_student(tuned, make_co
     assert checkpoint.load(context.output).config.pad_token_id == tokenizer.pad_token_id
 
 
+@pytest.mark.slow
 def test_the_weights_with_the_least_loss_on_dev_are_kept(tuned, make_context):
     """The last epochs diverge, since the learning rate is far too high."""
     found = {}

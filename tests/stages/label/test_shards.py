@@ -12,6 +12,7 @@ from rarefy.stages.label import shards
 from tests.models import sentences
 
 
+@pytest.mark.slow
 def test_shards_give_what_one_process_gives(chain, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD", 7)
     texts, _ = sentences(30, seed=4)

@@ -83,6 +83,7 @@ def test_several_teachers_answer_with_their_mean(label, tuned, base):
     assert torch.allclose(found["transfer"], mean, atol=0.05)
 
 
+@pytest.mark.slow
 def test_a_student_learns_from_kept_answers_without_its_teacher(label, tuned, make_context):
     made = label(tuned, rows=200)
     train = made.context.split("train")
@@ -104,6 +105,7 @@ def test_answers_to_other_rows_are_refused(label, tuned, make_context):
         Distill(keep_layers=1, transfer="label").run(context, tuned)
 
 
+@pytest.mark.slow
 def test_one_labelling_serves_several_students(workshop):
     students = [
         {"distill": {"keep_layers": layers, "epochs": 1, "transfer": "label"}, "from": "head"}

@@ -12,6 +12,7 @@ from tests.stages.trainings import same_weights
 STAGE = Prune(remove_neurons=0.5, rounds=2, recover_epochs=1, calibration_rows=16)
 
 
+@pytest.mark.slow
 def test_a_round_that_ended_leaves_its_weights_and_a_killed_run_goes_on_from_them(
     tuned, make_context, monkeypatch, tmp_path
 ):

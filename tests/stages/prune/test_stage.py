@@ -139,6 +139,7 @@ def test_a_sweep_may_try_nothing_and_a_recorded_stage_is_read_again():
         assert Prune.model_validate(stage.model_dump(mode="json")) == stage
 
 
+@pytest.mark.slow
 def test_rounds_remove_in_steps_what_one_round_removes_and_recover_between(tuned, make_context):
     counts = {}
     for rounds in (1, 3):

@@ -68,6 +68,7 @@ def test_every_layer_keeps_a_head_and_some_neurons(fresh, make_context, caplog):
     assert draft.model["intermediate"] == [16, 16, 16]
 
 
+@pytest.mark.slow
 def test_repair_needs_no_more_memory_for_more_rows(fresh, make_context):
     """Count the tensors alive at each forward pass, without those from before the run."""
 

@@ -80,6 +80,7 @@ def test_int8_is_smoothed_if_its_answers_are_wrong_without(entered, monkeypatch,
         assert list(entered.int8()) == [n for n in ("plain", "smoothed") if n not in wrong]
 
 
+@pytest.mark.slow
 def test_all_are_timed_in_one_session(entered, monkeypatch):
     monkeypatch.setattr(bundles, "PROCESSES", 2)
     monkeypatch.setattr(bundles, "SECONDS", 1.0)
@@ -112,6 +113,7 @@ def test_a_search_is_timed_by_its_queries(make_context, monkeypatch):
     assert asked == [(["warm", "dull"], None)]
 
 
+@pytest.mark.slow
 def test_an_adapter_among_the_teachers_is_answered_by_its_export(tuned, make_context, tmp_path):
     context = make_context(rows=32, work=tmp_path / "adapting")
     Adapt(rank=4, learning_rate=5e-3, epochs=1).run(context, tuned)

@@ -81,6 +81,7 @@ def test_a_widened_range_is_the_least_whose_zero_is_in_the_middle_of_the_steps(g
     assert ranges.widened(Range(low, high)) == pytest.approx((low, high))
 
 
+@pytest.mark.slow
 def test_the_least_error_is_found():
     """One input of 10,000 is a hundred times the others: no grid of ranges is much better."""
     values = np.random.default_rng(0).normal(size=100_000)

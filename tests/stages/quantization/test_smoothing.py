@@ -65,6 +65,7 @@ def test_what_smoothing_would_not_help_has_no_factors(network, rows):
     assert smoothing.factors(network, [[UP]], rows, "avx2") == {}
 
 
+@pytest.mark.slow
 def test_the_strength_of_least_error_is_taken(network, rows, monkeypatch):
     enlarge(network)
     found = smoothing.factors(network, [[UP]], rows, "avx2")[UP]

@@ -93,6 +93,7 @@ def limit(tuned, make_context):
     return metrics["quantization_kl"] / 10
 
 
+@pytest.mark.slow
 def test_products_are_timed_while_nobody_else_measures(
     tuned, make_context, quick, limit, monkeypatch
 ):

@@ -64,6 +64,7 @@ def test_special_tokens_stay(pruned):
     assert padded[1][-1] == small.pad_token_id == 0
 
 
+@pytest.mark.slow
 def test_real_classifier_answers_the_same(minilm, tmp_path, make_context):
     task = TEXT_CLASSIFICATION.bind(LABELS, 64, ("text",))
     torch.manual_seed(0)

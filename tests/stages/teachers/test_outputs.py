@@ -189,6 +189,7 @@ def loss_of(draft) -> float:
     return found
 
 
+@pytest.mark.slow
 def test_a_wider_teacher_of_embeddings_gives_each_stage_the_same_goals(make_context, tmp_path):
     """Other rows have other principal directions, which would turn a student that is good."""
     wide = artifact_of(write_encoder(tmp_path / "wide"), Kind.CHECKPOINT)

@@ -253,6 +253,7 @@ DAMAGES = (
 )
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_gives_way_to_the_one_before(
     tiny_encoder, make_context, tmp_path, monkeypatch, caplog
 ):
@@ -290,6 +291,7 @@ def with_other_names(directory: Path, kind: str) -> Path:
     return directory
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["bert", "nomic_bert"])
 def test_a_resumed_training_has_all_weights_whatever_their_names_in_a_file(
     make_context, tmp_path, monkeypatch, kind
@@ -408,6 +410,7 @@ def test_a_training_that_gets_no_better_ends_early_and_stays_ended(tiny_encoder,
     assert same_weights(first, again)
 
 
+@pytest.mark.slow
 def test_a_killed_training_still_knows_its_best_epoch(tiny_encoder, make_context, monkeypatch):
     whole, _ = judged(make_context(rows=16), tiny_encoder, [3, 1, 2, 2, 9], epochs=4)
     context = make_context(rows=16, work=make_context().base / "killed")

@@ -27,6 +27,7 @@ def test_references_answer_as_pytorch_does(context, chain):
     assert np.abs(found - expected).max() < 1e-4
 
 
+@pytest.mark.slow
 def test_a_reference_that_is_built_already_is_not_built_again(context, chain, monkeypatch):
     stage = Validate(**QUICK, models=("finetune",))
     stage.run(context, chain["export"])

@@ -133,6 +133,7 @@ def test_a_real_bundle_under_load(tmp_path):
     assert [done for done, _, _ in notes] == sorted(done for done, _, _ in notes)
 
 
+@pytest.mark.slow
 def test_a_rate_that_no_worker_can_answer_ends_with_what_was_measured(tmp_path, monkeypatch):
     monkeypatch.setattr(load, "PATIENCE", 0.5)
     bundle = bundles.make(tmp_path / "b")
@@ -177,6 +178,7 @@ def test_answers_that_are_no_numbers_are_counted(tmp_path):
     assert found.broken == len(found.sent) > 0
 
 
+@pytest.mark.slow
 def test_what_keeps_one_worker_from_loading_ends_all(tmp_path):
     bundle = bundles.make(tmp_path / "b")
     with pytest.raises(ProviderError, match="'cuda' is not active"):

@@ -6,6 +6,7 @@ from rarefy.pipeline.terms.errors import EvidenceError, ProviderError
 from tests.pipeline.measure import bundles
 
 
+@pytest.mark.slow
 def test_each_model_is_started_in_every_round_and_the_parts_add_up(tmp_path):
     made = {name: bundles.make(tmp_path / name) for name in ("a", "b")}
     notes = []

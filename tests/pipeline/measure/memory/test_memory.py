@@ -14,6 +14,7 @@ from tests.pipeline.measure import bundles
 MEGABYTE = 2**20
 
 
+@pytest.mark.slow
 def test_a_bundle_of_more_weights_takes_so_much_more_memory(tmp_path):
     """64 MiB of weights add 64 MiB to the peak, without the parent process's memory."""
     small = bundles.make(tmp_path / "small")
@@ -146,6 +147,7 @@ print(*peaks)
 """
 
 
+@pytest.mark.slow
 def test_a_meter_reads_the_peak_since_it_was_made_and_counts_a_larger_subprocess():
     program = [sys.executable, "-c", METER]
     output = subprocess.run(program, check=True, capture_output=True, text=True).stdout

@@ -88,6 +88,7 @@ def _answers(right):
     return np.stack([1 - confident, confident], axis=1)
 
 
+@pytest.mark.slow
 def test_the_paired_bootstrap_covers_a_known_difference():
     generator = np.random.default_rng(3)
     n, covered, trials = 300, 0, 300
@@ -159,6 +160,7 @@ def test_the_slower_is_seen_through_rows_of_all_lengths():
     assert intervals.slower([rows], [rows]) == 1
 
 
+@pytest.mark.slow
 def test_what_disturbs_a_whole_block_is_one_observation():
     """Each block of equal models has its own pace; call by call, that looks like many proofs."""
     generator = np.random.default_rng(8)
@@ -177,6 +179,7 @@ def test_the_last_block_may_be_shorter():
     assert intervals.slower([[2.0, 2.0, 2.0]], [[1.0, 1.0, 1.0]], block=2) == 0.25
 
 
+@pytest.mark.slow
 def test_equal_models_look_slower_as_often_as_the_p_value_says():
     generator = np.random.default_rng(7)
     rows = generator.lognormal(0, 0.8, 100)

@@ -76,6 +76,7 @@ def test_thirty_right_answers_do_not_prove_a_perfect_score(name):
         assert found.low == pytest.approx(1 - weight * unsure, abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1"])
 def test_a_drop_of_just_the_margin_passes_at_most_every_twentieth_time(name):
     """With balanced classes and equal mistakes in both, macro F1 drops as accuracy does."""
@@ -203,6 +204,7 @@ def _by_document(generator, gained, lost):
     return *(_answers(np.where(right, truth, 1 - truth)) for right in (ours, theirs)), truth
 
 
+@pytest.mark.slow
 def test_a_few_large_groups_may_hide_the_loss_of_one_more():
     """Sizes as those of users, whole groups lost: without regard to the sizes, 17 % passed."""
     generator, passes = np.random.default_rng(1), 0
@@ -219,6 +221,7 @@ def test_a_few_large_groups_may_hide_the_loss_of_one_more():
     assert passes <= 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["accuracy", "macro_f1"])
 def test_rows_of_a_group_that_flip_together_are_no_independent_rows(name):
     """A true drop of just the margin passes in a third of the trials if they are taken for that."""

@@ -173,6 +173,7 @@ def test_a_change_is_clear_by_its_whole_interval(tmp_path, pace, outcome):
     assert change(timed, 0.05) == "inconclusive"
 
 
+@pytest.mark.slow
 def test_real_workers_answer_in_batches(tmp_path):
     """The one real measurement; the assertions hold however long its calls take."""
     made = {

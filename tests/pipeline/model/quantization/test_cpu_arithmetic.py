@@ -34,6 +34,7 @@ def test_the_program_of_a_bundle_has_the_same_probe():
     assert session_onnxruntime.exact() == cpu_arithmetic.exact()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
     shutil.which(EMULATED[0]) is None or platform.machine() != "x86_64",
     reason="qemu-user is not installed: apt-get install qemu-user",

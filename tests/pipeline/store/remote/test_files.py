@@ -177,6 +177,7 @@ def test_a_download_from_the_web_takes_as_long_as_it_goes_on(tmp_path, web, monk
     assert (tmp_path / "a.txt").read_text() == "hello"
 
 
+@pytest.mark.slow
 def test_a_download_from_s3_that_breaks_off_is_no_damage_there(store, other, shared, monkeypatch):
     """Its file system downloads large files in parts, into a file of the full size."""
     made = publish(store)

@@ -283,6 +283,7 @@ def test_scored_pairs_are_learned_and_compared(workshop, known_times):
     assert "pair" in measured.samples[0]
 
 
+@pytest.mark.slow
 def test_a_body_is_exported_and_its_corpus_is_part_of_the_fingerprints(workshop):
     write_search(workshop.write_rows)
     values = {"task": "sentence-embeddings", "data": SEARCH, "budgets": []}
