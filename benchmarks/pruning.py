@@ -14,8 +14,8 @@
                 each speed-up without training; accuracies and divergences are compared.
 
 Needs a quiet machine: 20 minutes for the first part without a 12×768, 70 for the second and 20 for
-the third. All work is in DIR, and a run that was stopped goes on from there. What is not measured again keeps what
-the record says of it.
+the third. All work is in DIR, and a run that was stopped goes on from there. What is not measured
+again keeps what the record says of it.
 """
 
 from __future__ import annotations
@@ -70,7 +70,6 @@ LARGE = "12×768"
 PARTS = ("landing", "comparison", "untrained")
 TARGETS = (1.3, 1.7, 2.2)
 SEEDS = (0, 1, 2)
-RECOVERY = {"recover_epochs": 1, "learning_rate": 1e-4}
 NEAR = 0.10
 TIMED = 300
 APART = 15.0
@@ -116,7 +115,7 @@ class UniformPrune(Prune):
         return Uniform(context, origin, network, tokenizer, table, float(self.speedup or 1))
 
 
-WAYS = {"uneven": Prune, "uniform": UniformPrune}
+WAYS: dict[str, type[Prune]] = {"uneven": Prune, "uniform": UniformPrune}
 
 
 class Model(NamedTuple):
@@ -205,9 +204,9 @@ def comparison(model: Model, home: Path, target: float) -> dict[str, Any]:
     correct: dict[str, list[NDArray[np.bool_]]] = {"uneven": [], "uniform": []}
     speedups: dict[str, list[float]] = {"uneven": [], "uniform": []}
     for seed in SEEDS:
-        for side, kind in WAYS.items():
+        for side, prune in WAYS.items():
             folder = home / f"{side}-{target}-{seed}"
-            stage = kind(speedup=target, table="profile", **RECOVERY)
+            stage = prune(speedup=target, table="profile", recover_epochs=1, learning_rate=1e-4)
             output = planned.run(stage, source, folder, seed, data, profile=profile)
             correct[side].append(correct_rows(output, data, folder))
             speedup = planned.metrics(folder)["speedup"]
@@ -234,9 +233,9 @@ def untrained(home: Path, profile: Path, target: float) -> dict[str, Any]:
         source = repair.teacher(home, seed)
         task, split = planned.rows(source)
         reference = repair.logarithms(source, task, split, home / f"teacher-{seed}.json")
-        for side, kind in WAYS.items():
+        for side, prune in WAYS.items():
             folder = home / f"untrained-{side}-{target}-{seed}"
-            stage = kind(speedup=target, table="profile")
+            stage = prune(speedup=target, table="profile")
             output = planned.run(stage, source, folder, seed, profile=profile)
             answers = repair.logarithms(output, task, split, folder / "answers.json")
             correct[side].append(answers.argmax(1) == np.array(split.labels))
