@@ -11,9 +11,10 @@ compares scales of the update at the learning rate that is best at rank 8: alpha
 alpha over its root (rsLoRA, Kalajdzievski 2023, arXiv 2312.03732), and the same for every rank.
 ``layers`` adapts attention's alone, and ``dropout`` drops nothing. ``heads`` begins from a random
 head, where a classifier's is else fitted to the frozen body first (Kumar et al. 2022, arXiv
-2202.10054), at the learning rate that is best then. A training has a process and a core of its own,
-about half a minute each. All work is in DIR, and a run that was stopped goes on from there; a part
-that is not named keeps what the record says of it.
+2202.10054), at the learning rate that is best then; ``few`` compares the two on other rows of
+reviews, eight times, since one draw of so few rows says little. A training has a process and a core
+of its own, about half a minute each. All work is in DIR, and a run that was stopped goes on from
+there; a part that is not named keeps what the record says of it.
 """
 
 from __future__ import annotations
@@ -91,6 +92,8 @@ class Training:
     modules: Literal["attention", "all-linear"] = "all-linear"
     dropout: float = 0.05
     head: Literal["fitted", "random"] = "fitted"
+    draw: int = 0
+    """The rows of which turn are learned: no row is in two."""
 
     @property
     def name(self) -> str:
@@ -103,6 +106,8 @@ class Training:
             parts.append(f"dropout-{self.dropout:g}")
         if self.head != Training.head:
             parts.append(f"{self.head}-head")
+        if self.draw:
+            parts.append(f"draw-{self.draw}")
         return "-".join(map(str, parts)).replace(" ", "-")
 
 
@@ -144,9 +149,11 @@ AGAINST = "{} against alpha over rank"
 ATTENTION = "LoRA on attention alone against all layers"
 DROPOUT = "LoRA with a dropout of 5% against none"
 HEADS = "{} from a fitted head against a random one"
+DRAWN = "{} from a fitted head against a random one, by the rows that are drawn"
 CLASSIFIERS = ("reviews", "concepts")
 """The tasks whose head is fitted first."""
-PARTS = ("parts of speech", "reviews", "ranks", "concepts", "layers", "dropout", "heads")
+DRAWN_TIMES = 8
+PARTS = ("parts of speech", "reviews", "ranks", "concepts", "layers", "dropout", "heads", "few")
 
 
 def trained(home: Path, training: Training) -> dict[str, Any]:
@@ -174,7 +181,8 @@ def train(home: Path, training: Training) -> None:
         (folder / name).mkdir(parents=True)
     plan = planned(home, training.subject)
     subject, train_rows = SUBJECTS[training.subject], plan.splits["train"]
-    learned = range(subject.dev, subject.dev + subject.rows)
+    first = subject.dev + training.draw * subject.rows
+    learned = range(first, first + subject.rows)
     splits = {
         "train": picked(train_rows, learned, "train", "0" * 64),
         "dev": picked(train_rows, range(subject.dev), "dev", "0" * 64),
@@ -384,6 +392,29 @@ def head_starts(home: Path, count: int) -> list[dict[str, Any]]:
     return [{**entry, "part": "heads"} for entry in rows]
 
 
+def few_rows(home: Path) -> list[dict[str, Any]]:
+    """Train all weights of reviews on other rows too, from both heads; return the row.
+
+    The interval is that of Student's t over the draws: which rows are learned decides more than
+    which are answered.
+    """
+    from scipy.stats import t as student
+
+    sides = []
+    for head in ("fitted", "random"):
+        drawn = best(home, "reviews", "all weights", head=head)
+        sides.append([replace(drawn, draw=draw) for draw in range(DRAWN_TIMES)])
+    fitted, random = sides
+    entry = row(home, DRAWN.format("all weights"), fitted, random)
+    scores = [[trained(home, training)["eval"] for training in side] for side in sides]
+    gains = 100 * (np.array(scores[0]) - np.array(scores[1]))
+    half = student.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / math.sqrt(len(gains))
+    middle = float(gains.mean())
+    entry["points"] = [middle, middle - half, middle + half]
+    entry["gains"] = gains.tolist()
+    return [{**entry, "part": "few"}]
+
+
 def measured(home: Path, part: str, count: int) -> list[dict[str, Any]]:
     """Return the rows of a part, measured with some seeds."""
     if part == "ranks":
@@ -394,6 +425,8 @@ def measured(home: Path, part: str, count: int) -> list[dict[str, Any]]:
         return dropout(home, count)
     if part == "heads":
         return head_starts(home, count)
+    if part == "few":
+        return few_rows(home)
     return compared(home, part, count)
 
 
@@ -410,7 +443,7 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
             holds = is_at_least(points, -MARGIN)
             judged.append(_claim(entry, title, f"at most {MARGIN:g} points less", holds))
         is_option = entry["trained"] in (OVER_LORA, DROPOUT)
-        is_option = is_option or entry["trained"].endswith(HEADS[2:])
+        is_option = is_option or entry["trained"].endswith((HEADS[2:], DRAWN[2:]))
         if is_option or entry["trained"].endswith(AGAINST[2:]):
             title = f"{place}: {entry['trained']}"
             judged.append(_claim(entry, title, "more", is_at_least(points, 0.0)))
