@@ -82,6 +82,15 @@ def test_a_folder_that_is_prepared_is_empty(folder: Path) -> None:
         files.prepare(folder)
 
 
+def test_a_page_replaces_one_of_ours_and_nobody_else_s(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    files.write_page(page, '<meta name="generator" content="rarefy">')
+    files.write_page(page, "<p>mine</p>")
+    with pytest.raises(RecipeError, match="rarefy did not write this"):
+        files.write_page(page, "another")
+    assert page.read_text() == "<p>mine</p>"
+
+
 def test_a_folder_that_is_no_bundle_stays(folder: Path) -> None:
     (folder / "bundle").mkdir(parents=True)
     files.write(Outcome(report_data(), None), folder)
