@@ -176,8 +176,9 @@ def wheel(home: Path) -> list[dict[str, Any]]:
     call(python, "-c", beside, cwd=work)
     rarefy = folder / "environment" / "bin" / "rarefy"
     call(rarefy, "recipe", "cp", "demo", cwd=work)
-    output = call(rarefy, "run", "demo.yaml", "--json", cwd=work)
-    outcome = json.loads(output)["verdict"]["outcome"]
+    call(rarefy, "run", "demo.yaml", cwd=work)
+    verdict = work / ".rarefy" / "runs" / "demo" / "verdict.json"
+    outcome = json.loads(verdict.read_text())["outcome"]
     return [{"packages": tops, "files": len(names), "demo from the wheel": outcome}]
 
 
