@@ -25,6 +25,7 @@ import math
 import resource
 import shutil
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +35,7 @@ from typing import Any, ClassVar, Literal
 from unittest.mock import patch
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.bundle import ROOT
 from benchmarks.record import HERE, Claim, finish, here, in_words, is_at_least, parse
@@ -149,7 +151,7 @@ AGAINST = "{} against alpha over rank"
 ATTENTION = "LoRA on attention alone against all layers"
 DROPOUT = "LoRA with a dropout of 5% against none"
 HEADS = "{} from a fitted head against a random one"
-DRAWN = "{} from a fitted head against a random one, by the rows that are drawn"
+DRAWN = HEADS + ", by the rows that are drawn"
 CLASSIFIERS = ("reviews", "concepts")
 """The tasks whose head is fitted first."""
 DRAWN_TIMES = 8
@@ -300,7 +302,13 @@ def difference(home: Path, ours: list[Training], theirs: list[Training]) -> Inte
     return Interval(float(gain[0]), float(low), float(high))
 
 
-def row(home: Path, title: str, trainings: list[Training], base: list[Training]) -> dict[str, Any]:
+def row(
+    home: Path,
+    title: str,
+    trainings: list[Training],
+    base: list[Training],
+    compare: Callable[[Path, list[Training], list[Training]], Interval] = difference,
+) -> dict[str, Any]:
     """Train with each seed; return what that came to, against others.
 
     Args:
@@ -308,11 +316,12 @@ def row(home: Path, title: str, trainings: list[Training], base: list[Training])
         title: what is trained.
         trainings: of that.
         base: what they are compared with.
+        compare: returns the points that are gained, with their interval.
     """
     for training in base:
         trained(home, training)
     notes = [trained(home, training) for training in trainings]
-    gain = difference(home, trainings, base)
+    gain = compare(home, trainings, base)
     return {
         "task": trainings[0].subject,
         "trained": title,
@@ -393,26 +402,37 @@ def head_starts(home: Path, count: int) -> list[dict[str, Any]]:
 
 
 def few_rows(home: Path) -> list[dict[str, Any]]:
-    """Train all weights of reviews on other rows too, from both heads; return the row.
+    """Train all weights of reviews on other rows too, from both heads; return the row."""
+    fitted = draws(best(home, "reviews", "all weights"))
+    random = draws(best(home, "reviews", "all weights", head="random"))
+    entry = row(home, DRAWN.format("all weights"), fitted, random, over_draws)
+    return [{**entry, "gains": gains(home, fitted, random).tolist(), "part": "few"}]
 
-    The interval is that of Student's t over the draws: which rows are learned decides more than
-    which are answered.
+
+def draws(training: Training) -> list[Training]:
+    """Return the same training on other rows each time."""
+    return [replace(training, draw=draw) for draw in range(DRAWN_TIMES)]
+
+
+def gains(home: Path, ours: list[Training], theirs: list[Training]) -> NDArray[np.float64]:
+    """Return how many points more each training scores than the other of its draw (draws)."""
+    scores = [[trained(home, training)["eval"] for training in side] for side in (ours, theirs)]
+    points: NDArray[np.float64] = 100 * (np.array(scores[0]) - np.array(scores[1]))
+    return points
+
+
+def over_draws(home: Path, ours: list[Training], theirs: list[Training]) -> Interval:
+    """Return the mean gain over the draws, with the interval of Student's t.
+
+    Which rows are learned decides more than which are answered.
     """
     from scipy.stats import t as student
 
-    sides = []
-    for head in ("fitted", "random"):
-        drawn = best(home, "reviews", "all weights", head=head)
-        sides.append([replace(drawn, draw=draw) for draw in range(DRAWN_TIMES)])
-    fitted, random = sides
-    entry = row(home, DRAWN.format("all weights"), fitted, random)
-    scores = [[trained(home, training)["eval"] for training in side] for side in sides]
-    gains = 100 * (np.array(scores[0]) - np.array(scores[1]))
-    half = student.ppf(0.975, len(gains) - 1) * gains.std(ddof=1) / math.sqrt(len(gains))
-    middle = float(gains.mean())
-    entry["points"] = [middle, middle - half, middle + half]
-    entry["gains"] = gains.tolist()
-    return [{**entry, "part": "few"}]
+    points = gains(home, ours, theirs)
+    middle = float(points.mean())
+    error = points.std(ddof=1) / math.sqrt(len(points))
+    half = float(error * student.ppf(0.975, len(points) - 1))
+    return Interval(middle, middle - half, middle + half)
 
 
 def measured(home: Path, part: str, count: int) -> list[dict[str, Any]]:

@@ -201,8 +201,8 @@ def comparison(model: Model, home: Path, target: float) -> dict[str, Any]:
     """
     _, source, data = model
     profile = planned.run(Profile(), source, home / "profile", data=data)
-    correct: dict[str, list[NDArray[np.bool_]]] = {"uneven": [], "uniform": []}
-    speedups: dict[str, list[float]] = {"uneven": [], "uniform": []}
+    correct: dict[str, list[NDArray[np.bool_]]] = {side: [] for side in WAYS}
+    speedups: dict[str, list[float]] = {side: [] for side in WAYS}
     for seed in SEEDS:
         for side, prune in WAYS.items():
             folder = home / f"{side}-{target}-{seed}"
@@ -211,15 +211,19 @@ def comparison(model: Model, home: Path, target: float) -> dict[str, Any]:
             correct[side].append(correct_rows(output, data, folder))
             speedup = planned.metrics(folder)["speedup"]
             speedups[side].append(speedup["value"])
-    accuracies = {}
-    for side, seeds in correct.items():
-        accuracies[side] = [float(rows.mean()) for rows in seeds]
+    return {"comparison": target, "speedup": speedups, **accuracies(correct)}
+
+
+def accuracies(correct: dict[str, list[NDArray[np.bool_]]]) -> dict[str, Any]:
+    """Return the accuracy of each way and seed, and what uneven pruning gains over the other.
+
+    Args:
+        correct: way -> of each seed, whether each row is (rows).
+    """
     uneven = np.mean(correct["uneven"], axis=0)
     uniform = np.mean(correct["uniform"], axis=0)
     return {
-        "comparison": target,
-        "accuracy": accuracies,
-        "speedup": speedups,
+        "accuracy": {side: [float(rows.mean()) for rows in correct[side]] for side in WAYS},
         "difference": interval(uneven - uniform, len(TARGETS))._asdict(),
     }
 
@@ -241,14 +245,11 @@ def untrained(home: Path, profile: Path, target: float) -> dict[str, Any]:
             correct[side].append(answers.argmax(1) == np.array(split.labels))
             divergences[side].append(repair.divergence(reference, answers))
             speedups[side].append(planned.metrics(folder)["speedup"]["value"])
-    uneven = np.mean(correct["uneven"], axis=0)
-    uniform = np.mean(correct["uniform"], axis=0)
     pairs = zip(divergences["uniform"], divergences["uneven"], strict=True)
     return {
         "untrained": target,
-        "accuracy": {side: [float(rows.mean()) for rows in correct[side]] for side in WAYS},
         "speedup": speedups,
-        "difference": interval(uneven - uniform, len(TARGETS))._asdict(),
+        **accuracies(correct),
         "divergence": repair.ratio(divergences["uniform"], divergences["uneven"])._asdict(),
         "divergence of seeds": [float(above.mean() / below.mean()) for above, below in pairs],
     }
