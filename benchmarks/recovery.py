@@ -2,9 +2,9 @@
 
     python -m benchmarks.recovery --home DIR [--seeds N] [SUBJECT …]
 
-The subjects: all-MiniLM-L6-v2 (6×384) fine-tuned on half of the bundled reviews, with up to three
-seeds; all-mpnet-base-v2 (12×768, from its packages) on fewer of them, with one; and
-all-MiniLM-L6-v2 as it is, which finds definitions. Each is compressed in several ways, and then
+The subjects: all-MiniLM-L6-v2 (6×384) fine-tuned on half of the bundled reviews, and
+all-mpnet-base-v2 (12×768, from its packages) on fewer of them, each with up to three seeds; and
+all-MiniLM-L6-v2 as it is, which finds definitions, with one. Each is compressed in several ways, and then
 trained by ``distill`` to give its own answers again: for an epoch, or for six, which is long for
 these rows. Divergences are from the model that was compressed. The int8 bundles of the last two
 subjects are timed in turns in one process, by the time of its CPU, so the machine need not be
@@ -113,6 +113,7 @@ SUBJECTS = {
         ),
         {EPOCH: RANKS_AND_UNITS},
         large=True,
+        most_seeds=SEEDS,
     ),
 }
 
