@@ -177,7 +177,7 @@ def beside_truth(folder: Path, texts: list[str], workers: int, seed: int) -> dic
     )
     seconds = time.monotonic() - began
     after = {size: true_rate(folder, texts, workers, size) for size in sizes}
-    truth = {size: (before[size] + after[size]) / 2 for size in SIZES}
+    truth = {size: (before[size] + after[size]) / 2 for size in sizes}
     batch = timed.batch[CANDIDATE]
     return {
         "workers": workers,
