@@ -160,11 +160,11 @@ WITHOUT_UNIX = """
 import builtins, sys
 real = builtins.__import__
 
-def other_system(name, globals=None, *rest):
+def other_system(name, globals=None, *rest, **named):
     ours = (globals or {}).get("__name__", "").split(".")[0]
     if name in ("fcntl", "resource") and ours == "rarefy":
         raise ImportError(f"there is no {name} on this system")
-    return real(name, globals, *rest)
+    return real(name, globals, *rest, **named)
 
 import rarefy
 builtins.__import__ = other_system
