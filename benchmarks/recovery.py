@@ -4,12 +4,12 @@
 
 The subjects: all-MiniLM-L6-v2 (6×384) fine-tuned on half of the bundled reviews, and
 all-mpnet-base-v2 (12×768, from its packages) on fewer of them, each with up to three seeds; and
-all-MiniLM-L6-v2 as it is, which finds definitions, with one. Each is compressed in several ways, and then
-trained by ``distill`` to give its own answers again: for an epoch, or for six, which is long for
-these rows. Divergences are from the model that was compressed. The int8 bundles of the last two
-subjects are timed in turns in one process, by the time of its CPU, so the machine need not be
-quiet. All work is in DIR, and a run that was stopped goes on from there; a subject that is not
-named keeps what the record says of it.
+all-MiniLM-L6-v2 as it is, which finds definitions, with one. Each is compressed in several ways,
+and then trained by ``distill`` to give its own answers again: for an epoch, or for six, which is
+long for these rows. Divergences are from the model that was compressed. The int8 bundles of the
+first seeds of the last two subjects are timed in turns in one process, by the time of its CPU, so
+the machine need not be quiet. All work is in DIR, and a run that was stopped goes on from there; a
+subject that is not named keeps what the record says of it.
 """
 
 from __future__ import annotations
