@@ -7,7 +7,9 @@ of them in batches, and are timed from the common start to the last one's end. F
 workers and each size of batch it runs in turn with rarefy's own measurement, so that both see the
 same machine. Each measurement is judged by budgets a tenth below and above the truth.
 
-It can be stopped: trials that were measured at this commit on this CPU are kept beside the demo.
+Trials that the record has are not repeated, and each names its commit and CPU. For a machine that
+is quiet for less time, ``--pairs`` and ``--comparisons`` say how many there are to be. ``--again``
+measures all of them.
 """
 
 from __future__ import annotations
@@ -26,17 +28,17 @@ from typing import Any
 
 from benchmarks import bundle, planned
 from benchmarks.record import (
+    HERE,
     Claim,
     finish,
     here,
     is_at_least,
     is_at_most,
-    is_of_now,
-    note_now,
     worst,
 )
 from rarefy.exporters.build import build
 from rarefy.pipeline.measure import machine
+from rarefy.pipeline.measure.latency.compare import BASELINE
 from rarefy.pipeline.measure.measurements import CANDIDATE
 from rarefy.pipeline.measure.rows_per_second import Throughput
 from rarefy.pipeline.measure.throughput import compare, session
@@ -59,6 +61,7 @@ COMPARISONS = 50
 ITSELF = "itself"
 PASSES = 3.0
 """Seconds for which a process of the truth goes over the rows, once it is warm."""
+RESULTS = HERE / "results" / "throughput.json"
 WORK = bundle.ROOT / ".rarefy" / "benchmarks" / "throughput"
 
 
@@ -217,7 +220,7 @@ def against_itself(folder: Path, texts: list[str], seed: int) -> dict[str, Any]:
     timed = compare.measure(folder, folder, Job(texts), Target(workers=2), MARGIN, seed=seed)
     return {
         "change": compare.change(timed, MARGIN),
-        "ratio": [round(end, 4) for end in timed.ratio(CANDIDATE, compare.BASELINE)],
+        "ratio": [round(end, 4) for end in timed.ratio(CANDIDATE, BASELINE)],
         "batch": timed.batch,
         "processes": len(timed.samples[CANDIDATE]),
         "seconds": round(time.monotonic() - began, 1),
@@ -238,38 +241,33 @@ def in_float(checkpoint: Path | None, work: Path) -> Path:
     return folder
 
 
-class Trials:
-    """Trials that are kept, a line of JSON each; dropped if the commit or the CPU is another."""
+def recorded() -> list[dict[str, Any]]:
+    """Return the trials that the record has."""
+    if not RESULTS.is_file():
+        return []
+    rows: list[dict[str, Any]] = json.loads(RESULTS.read_text())["rows"]
+    return rows
 
-    def __init__(self, folder: Path) -> None:
-        self.path, note = folder / "trials.jsonl", folder / "now.json"
-        if not is_of_now(note):
-            self.path.unlink(missing_ok=True)
-            note_now(note)
-        lines = self.path.read_text().splitlines() if self.path.exists() else []
-        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
 
-    def lacks(self, part: str, number: int) -> bool:
-        """Return whether a trial is still to be measured."""
-        return not any((row["part"], row["number"]) == (part, number) for row in self.rows)
+def lacks(rows: list[dict[str, Any]], part: str, number: int) -> bool:
+    """Return whether a trial is still to be measured."""
+    return not any((row["part"], row["number"]) == (part, number) for row in rows)
 
-    def add(self, part: str, number: int, row: dict[str, Any]) -> None:
-        """Keep a trial."""
-        whole = {"part": part, "number": number, **row, **here()}
-        self.rows.append(whole)
-        with self.path.open("a") as file:
-            file.write(json.dumps(whole) + "\n")
+
+def trial(part: str, number: int, measured: dict[str, Any]) -> dict[str, Any]:
+    """Return a trial as it is recorded."""
+    return {"part": part, "number": number, **measured, **here()}
 
 
 # The claims
 
 
-def claims(rows: list[dict[str, Any]], pairs: int, comparisons: int) -> list[Claim]:
+def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     """Claim that budgets are judged rightly, and that equal bundles are never called different."""
     found = []
     for part in dict.fromkeys(row["part"] for row in rows if row["part"] != ITSELF):
         beside = [row for row in rows if row["part"] == part]
-        found += claims_of_truth(beside, part, pairs)
+        found += claims_of_truth(beside, part)
     itself = [row for row in rows if row["part"] == ITSELF]
     changes = Counter(row["change"] for row in itself)
     alarms = changes["regression"] + changes["improvement"]
@@ -280,13 +278,13 @@ def claims(rows: list[dict[str, Any]], pairs: int, comparisons: int) -> list[Cla
             f"none of {COMPARISONS} at a margin of {MARGIN:.0%}",
             f"{alarms} of {len(itself)}; {changes['equal']} equal, {changes['inconclusive']} "
             f"inconclusive; at most {longest:.0f} s each",
-            not alarms if len(itself) >= COMPARISONS <= comparisons else None,
+            not alarms if len(itself) >= COMPARISONS else None,
         )
     )
     return found
 
 
-def claims_of_truth(beside: list[dict[str, Any]], part: str, pairs: int) -> list[Claim]:
+def claims_of_truth(beside: list[dict[str, Any]], part: str) -> list[Claim]:
     """Return the claims on a bundle with one number of workers."""
     verdicts = Counter(row["below"] for row in beside)
     above = Counter(row["above"] for row in beside)
@@ -298,7 +296,7 @@ def claims_of_truth(beside: list[dict[str, Any]], part: str, pairs: int) -> list
         ratios.append(row["rate"][0] / truth)
         shares.append(truth / max(row["truth"].values()))
     chosen = sorted({row["batch"] for row in beside})
-    enough = len(beside) >= PAIRS <= pairs
+    enough = len(beside) >= PAIRS
     ratio = mean_ratio(ratios)
     close = worst([is_at_least(ratio, 1 - CLOSE), is_at_most(ratio, 1 + CLOSE)])
     return [
@@ -344,28 +342,29 @@ def main() -> int:
     parser.add_argument("--checkpoint", type=Path, help="default: the demo's teacher")
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--comparisons", type=int, default=COMPARISONS)
-    parser.add_argument("--work", type=Path, default=WORK)
+    parser.add_argument("--again", action="store_true", help="repeat what the record has")
+    parser.add_argument("--work", type=Path, default=WORK, help="folder for the float bundle")
     options = parser.parse_args()
     if not (options.bundle / "model.onnx").is_file():
         parser.error(f"{options.bundle}: no bundle; run `make demo`, or name one with --bundle")
     if json.loads((options.bundle / "signature.json").read_text()).get("windows"):
         parser.error(f"{options.bundle}: reads windows, which the plain loop does not")
     texts = bundle.all_texts()
-    trials = Trials(options.work)
+    rows = [] if options.again else recorded()
     forms = {"int8": options.bundle, "float": in_float(options.checkpoint, options.work)}
     settings = list(itertools.product(forms, WORKERS))
     with bundle.progress() as bar:
         for number in bar.track(range(options.pairs), description="truth"):
             for form, workers in settings:
                 part = f"{form}, {plural(workers, 'worker')}"
-                if trials.lacks(part, number):
-                    trials.add(part, number, beside_truth(forms[form], texts, workers, number))
+                if lacks(rows, part, number):
+                    measured = beside_truth(forms[form], texts, workers, number)
+                    rows.append(trial(part, number, measured))
         for number in bar.track(range(options.comparisons), description="A/A"):
-            if trials.lacks(ITSELF, number):
-                trials.add(ITSELF, number, against_itself(options.bundle, texts, number))
-    return finish(
-        "throughput", trials.rows, claims(trials.rows, options.pairs, options.comparisons), seed=0
-    )
+            if lacks(rows, ITSELF, number):
+                measured = against_itself(options.bundle, texts, number)
+                rows.append(trial(ITSELF, number, measured))
+    return finish("throughput", rows, claims(rows), seed=0)
 
 
 if __name__ == "__main__":
