@@ -5,7 +5,8 @@
 The truth is a loop of tokenizers and onnxruntime alone: processes that share the rows, answer all
 of them in batches, and are timed from the common start to the last one's end. For each number of
 workers and each size of batch it runs in turn with rarefy's own measurement, so that both see the
-same machine. Each measurement is judged by budgets a tenth below and above the truth.
+same machine. Each measurement goes on until budgets a tenth below and above the truth are decided,
+as that of ``rarefy run`` does, and is judged by them.
 
 Trials that the record has are not repeated, and each names its commit and CPU. For a machine that
 is quiet for less time, ``--pairs`` and ``--comparisons`` say how many there are to be. ``--again``
@@ -50,11 +51,13 @@ from rarefy.pipeline.terms.recipe_parts import Target
 from rarefy.pipeline.terms.wording import bounds, plural
 
 MARGIN = 0.05
-BESIDE = 0.10
-"""How far the budgets are from the truth, as a share of it."""
+SHARES = (0.9, 1.1)
+"""The budgets, as shares of the truth."""
 CLOSE = 0.05
 """How far rarefy's rows a second may be from the truth, on average, as a share of it."""
 WORKERS = (1, 2)
+EVERY = 4
+"""Beside the truth, every so many rows of eval are answered, so that a trial is short."""
 PAIRS = 10
 """Measurements for each number of workers, each beside the truth."""
 COMPARISONS = 50
@@ -92,7 +95,8 @@ def true_rate(folder: Path, texts: list[str], workers: int, batch: int) -> float
         raise RuntimeError("a process of the plain loop has failed")
     began = min(first for _, first, _ in times)
     ended = max(last for _, _, last in times)
-    return sum(rows for rows, _, _ in times) / (ended - began)
+    rows = sum(rows for rows, _, _ in times)
+    return float(rows / (ended - began))
 
 
 def answer_rows(
@@ -174,14 +178,21 @@ def beside_truth(folder: Path, texts: list[str], workers: int, seed: int) -> dic
     """
     sizes = (1,) if rows_interact(folder) else SIZES
     before = {size: true_rate(folder, texts, workers, size) for size in sizes}
+
+    def is_clear(timed: Throughput) -> bool:
+        """Return whether both budgets are decided, by the truth so far."""
+        rate = before[timed.batch[CANDIDATE]]
+        return "inconclusive" not in [verdict(timed, share * rate) for share in SHARES]
+
     began = time.monotonic()
     timed = session.measure(
-        {CANDIDATE: folder}, Job(texts), Target(workers=workers), processes=5, seed=seed
+        {CANDIDATE: folder}, Job(texts), Target(workers=workers), seed=seed, clear=is_clear
     )
     seconds = time.monotonic() - began
     after = {size: true_rate(folder, texts, workers, size) for size in sizes}
     truth = {size: (before[size] + after[size]) / 2 for size in sizes}
     batch = timed.batch[CANDIDATE]
+    below, above = (verdict(timed, share * truth[batch]) for share in SHARES)
     return {
         "workers": workers,
         "batch": batch,
@@ -190,8 +201,9 @@ def beside_truth(folder: Path, texts: list[str], workers: int, seed: int) -> dic
         "rate": [round(end, 1) for end in timed.rate(CANDIDATE)],
         "cpu_seconds": round(timed.cost(CANDIDATE).value, 4),
         "seconds": round(seconds, 1),
-        "below": verdict(timed, (1 - BESIDE) * truth[batch]),
-        "above": verdict(timed, (1 + BESIDE) * truth[batch]),
+        "processes": len(timed.samples[CANDIDATE]),
+        "below": below,
+        "above": above,
         "busy": timed.busy,
     }
 
@@ -350,6 +362,7 @@ def main() -> int:
     if json.loads((options.bundle / "signature.json").read_text()).get("windows"):
         parser.error(f"{options.bundle}: reads windows, which the plain loop does not")
     texts = bundle.all_texts()
+    fewer = texts[::EVERY]
     rows = [] if options.again else recorded()
     forms = {"int8": options.bundle, "float": in_float(options.checkpoint, options.work)}
     settings = list(itertools.product(forms, WORKERS))
@@ -358,7 +371,7 @@ def main() -> int:
             for form, workers in settings:
                 part = f"{form}, {plural(workers, 'worker')}"
                 if lacks(rows, part, number):
-                    measured = beside_truth(forms[form], texts, workers, number)
+                    measured = beside_truth(forms[form], fewer, workers, number)
                     rows.append(trial(part, number, measured))
         for number in bar.track(range(options.comparisons), description="A/A"):
             if lacks(rows, ITSELF, number):
