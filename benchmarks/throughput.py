@@ -6,7 +6,8 @@ The truth is a loop of tokenizers and onnxruntime alone: processes that share th
 of them in batches, and are timed from the common start to the last one's end. For each number of
 workers and each size of batch it runs in turn with rarefy's own measurement, so that both see the
 same machine. Each measurement goes on until budgets a tenth below and above the truth are decided,
-as that of ``rarefy run`` does, and is judged by them.
+as that of ``rarefy run`` does, and is judged by them. A trial counts if the machine was still: the
+truth before and after differ by ``STILL`` at most. Others are recorded, and repeated.
 
 Trials that the record has are not repeated, and each names its commit and CPU. For a machine that
 is quiet for less time, ``--pairs`` and ``--comparisons`` say how many there are to be. ``--again``
@@ -56,6 +57,8 @@ SHARES = (0.9, 1.1)
 CLOSE = 0.05
 """How far rarefy's rows a second may be from the truth, on average, as a share of it."""
 WORKERS = (1, 2)
+STILL = 0.05
+"""The share by which the truth may move during a trial that counts."""
 EVERY = 4
 """Beside the truth, every so many rows of eval are answered, so that a trial is short."""
 PAIRS = 10
@@ -266,6 +269,16 @@ def lacks(rows: list[dict[str, Any]], part: str, number: int) -> bool:
     return not any((row["part"], row["number"]) == (part, number) for row in rows)
 
 
+def is_still(row: dict[str, Any]) -> bool:
+    """Return whether the truth was about the same before and after a trial."""
+    return bool(abs(row["moved"]) <= STILL)
+
+
+def still(rows: list[dict[str, Any]], part: str) -> list[dict[str, Any]]:
+    """Return the trials of a part that count."""
+    return [row for row in rows if row["part"] == part and is_still(row)]
+
+
 def trial(part: str, number: int, measured: dict[str, Any]) -> dict[str, Any]:
     """Return a trial as it is recorded."""
     return {"part": part, "number": number, **measured, **here()}
@@ -278,8 +291,12 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
     """Claim that budgets are judged rightly, and that equal bundles are never called different."""
     found = []
     for part in dict.fromkeys(row["part"] for row in rows if row["part"] != ITSELF):
-        beside = [row for row in rows if row["part"] == part]
-        found += claims_of_truth(beside, part)
+        counted = still(rows, part)
+        if counted:
+            found += claims_of_truth(counted, part)
+        else:
+            title = f"{part}: budgets beside the truth"
+            found.append(Claim(title, f"{PAIRS} trials", "none on a still machine", None))
     itself = [row for row in rows if row["part"] == ITSELF]
     changes = Counter(row["change"] for row in itself)
     alarms = changes["regression"] + changes["improvement"]
@@ -367,10 +384,10 @@ def main() -> int:
     forms = {"int8": options.bundle, "float": in_float(options.checkpoint, options.work)}
     settings = list(itertools.product(forms, WORKERS))
     with bundle.progress() as bar:
-        for number in bar.track(range(options.pairs), description="truth"):
+        for number in bar.track(range(2 * options.pairs), description="truth"):
             for form, workers in settings:
                 part = f"{form}, {plural(workers, 'worker')}"
-                if lacks(rows, part, number):
+                if lacks(rows, part, number) and len(still(rows, part)) < options.pairs:
                     measured = beside_truth(forms[form], fewer, workers, number)
                     rows.append(trial(part, number, measured))
         for number in bar.track(range(options.comparisons), description="A/A"):
