@@ -69,7 +69,8 @@ class Subject:
     """How it is trained again -> the ways to compress that are."""
     large: bool = False
     most_seeds: int = 1
-    is_timed: bool = True
+    timed_seed: int | None = 0
+    """Whose bundles are timed: one seed's are enough."""
 
 
 SUBJECTS = {
@@ -84,7 +85,7 @@ SUBJECTS = {
         ),
         {EPOCH: REPAIR_ALONE + RANKS_AND_UNITS, LONG: REPAIR_ALONE},
         most_seeds=SEEDS,
-        is_timed=False,
+        timed_seed=None,
     ),
     "search, 6×384": Subject(
         Setting(
@@ -153,7 +154,7 @@ def recipe(name: str, home: Path, seed: int) -> dict[str, Any]:
         distill = {"distill": {"teacher": teacher, **TRAININGS[training]}, "seed": seed}
         for way in ways:
             stages.append({**distill, "as": slug(way, training), "from": slug(way)})
-    if is_timed(name, seed):
+    if seed == subject.timed_seed:
         for step in (teacher, *map(slug, RANKS_AND_UNITS)):
             stages.append({"quantize": {"sensitivity": False}, "as": f"{step}-int8", "from": step})
             stages.append({"export": {}, "as": f"{step}-bundle"})
@@ -164,11 +165,6 @@ def recipe(name: str, home: Path, seed: int) -> dict[str, Any]:
         "data": {**rows_of(setting, home), **setting.columns},
         "stages": stages,
     }
-
-
-def is_timed(name: str, seed: int) -> bool:
-    """Return whether bundles are made and timed: those of a subject's first seed are enough."""
-    return SUBJECTS[name].is_timed and seed == 0
 
 
 def measured(name: str, home: Path, seeds: int) -> tuple[list[dict[str, Any]], list[Claim]]:
@@ -191,7 +187,7 @@ def measured(name: str, home: Path, seeds: int) -> tuple[list[dict[str, Any]], l
             way.divergences.append(nats)
             way.scores.append(score(plan, folders[step], split, notes))
             print(f"{name}, seed {seed}, {', '.join(key)}: {nats.mean():.4f}", flush=True)
-        if is_timed(name, seed):
+        if seed == subject.timed_seed:
             times = bundle_times(name, home, plan, folders)
     blocks = blocks_of(plan, split)
     return rows_of_results(name, results, times, blocks), claims_of(name, results, blocks)

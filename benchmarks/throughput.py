@@ -1,6 +1,6 @@
 """Throughput budgets against a truth measured without rarefy, and A/A comparisons.
 
-    python -m benchmarks.throughput      about 75 minutes; needs two quiet cores and `make demo`
+    python -m benchmarks.throughput      about 90 minutes; needs two quiet cores and `make demo`
 
 The truth is a loop of tokenizers and onnxruntime alone: processes that share the rows, answer all
 of them in batches, and are timed from the common start to the last one's end. For each number of
