@@ -40,6 +40,7 @@ from benchmarks.record import (
     Claim,
     finish,
     here,
+    in_words,
     is_at_least,
     is_at_most,
     is_of_now,
@@ -314,14 +315,11 @@ def comparison_claim(row: dict[str, Any]) -> Claim:
 def untrained_claims(row: dict[str, Any]) -> list[Claim]:
     """Claim that it is better untrained too, and that it moves the predictions less."""
     name = f"6×384 at {row['untrained']}×, untrained"
-    seeds = row["divergence of seeds"]
-    times = Interval(**row["divergence"])
-    ratios = ", ".join(f"{value:.2f}" for value in seeds)
-    nearer = Claim(
+    nearer = repair.times_smaller(
         f"{name}: divergence, the same share of every layer over uneven",
-        "at least 1 times, in every seed",
-        f"{times.value:.2f} [{times.low:.2f}, {times.high:.2f}]; of {len(seeds)} seeds: {ratios}",
-        repair.agreed(is_at_least(times, 1), [value >= 1 for value in seeds]),
+        Interval(**row["divergence"]),
+        row["divergence of seeds"],
+        1,
     )
     return [more_accurate(name, row), nearer]
 
@@ -357,8 +355,7 @@ def half_claim(row: dict[str, Any]) -> Claim:
 
 def points(difference: dict[str, float]) -> str:
     """Return a difference of shares in percentage points, with its interval."""
-    value, low, high = (100 * difference[end] for end in ("value", "low", "high"))
-    return f"{value:+.2f} points [{low:+.2f}, {high:+.2f}]"
+    return in_words(Interval(**{end: 100 * share for end, share in difference.items()}))
 
 
 class Place(NamedTuple):

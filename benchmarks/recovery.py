@@ -56,6 +56,7 @@ STAGES: dict[str, dict[str, Any]] = {
 """Ways to compress. On 6×384, ``FASTER`` takes as long as ``LOW_RANK``; see ``low_rank``."""
 REPAIR_ALONE = (UNREPAIRED, REPAIRED)
 RANKS_AND_UNITS = (LOW_RANK, SAME_BYTES, FASTER)
+COMPARED = ((REPAIRED, UNREPAIRED), (LOW_RANK, SAME_BYTES), (LOW_RANK, FASTER))
 REVIEWS = {"text": "text", "label": "label", "dev": "20 %", "max_length": 64}
 TASK = "text-classification"
 
@@ -245,34 +246,33 @@ def claims_of(name: str, results: Results, blocks: int) -> list[Claim]:
     """Compare repaired with unrepaired models, and low rank with pruning."""
     judged = []
     for training in (UNTRAINED, *TRAININGS):
-        for ours, theirs in ((REPAIRED, UNREPAIRED), (LOW_RANK, SAME_BYTES), (LOW_RANK, FASTER)):
-            if (theirs, training) in results:
-                one, other = results[ours, training], results[theirs, training]
-                title = f"{name}, {training}: {ours} over {theirs}"
-                judged.append(more(title, one, other, blocks))
-                judged.append(
-                    smaller(
-                        f"{name}, {training}: divergence, {theirs} over {ours}",
-                        other.divergences,
-                        one.divergences,
-                        1.0,
-                    )
-                )
+        for ours, theirs in COMPARED:
+            if (theirs, training) not in results:
+                continue
+            one = results[ours, training]
+            other = results[theirs, training]
+            when = f"{name}, {training}"
+            judged.append(more(f"{when}: {ours} over {theirs}", one, other, blocks))
+            title = f"{when}: divergence, {theirs} over {ours}"
+            judged.append(smaller(title, other.divergences, one.divergences, 1.0))
     return judged
 
 
 def more(title: str, ours: Way, theirs: Way, blocks: int) -> Claim:
     """Return the claim that a way scores more than another, in every seed."""
-    points = gain(ours.scores, [[other] for other in theirs.scores], blocks, 1)
+    baselines = [[other] for other in theirs.scores]
+    points = Interval(*gain(ours.scores, baselines, blocks, 1))
     seeds = []
     for one, other in zip(ours.scores, theirs.scores, strict=True):
-        seeds.append(100 * (value(one, blocks) - value(other, blocks)))
+        difference = value(one, blocks) - value(other, blocks)
+        seeds.append(100 * difference)
     values = ", ".join(f"{difference:+.2f}" for difference in seeds)
+    is_more = [difference >= 0 for difference in seeds]
     return Claim(
         f"{title}: score",
         "more, in every seed",
         f"{in_words(points)}; of {plural(len(seeds), 'seed')}: {values}",
-        agreed(is_at_least(Interval(*points), 0.0), [difference >= 0 for difference in seeds]),
+        agreed(is_at_least(points, 0.0), is_more),
     )
 
 

@@ -254,13 +254,19 @@ def smaller(
     seeds = []
     for one, other in zip(above[:count], below[:count], strict=True):
         seeds.append(float(one.mean() / other.mean()))
+    return times_smaller(title, times, seeds, least)
+
+
+def times_smaller(title: str, times: Interval, seeds: list[float], least: float) -> Claim:
+    """Return the claim that it is ``times`` smaller, and so in each of the seeds."""
+    interval = f"{times.value:.2f} [{times.low:.2f}, {times.high:.2f}]"
     values = ", ".join(f"{value:.2f}" for value in seeds)
+    reached = [value >= least for value in seeds]
     return Claim(
         title,
         f"at least {least:g} times, in every seed",
-        f"{times.value:.2f} [{times.low:.2f}, {times.high:.2f}]; of {plural(count, 'seed')}: "
-        f"{values}",
-        agreed(is_at_least(times, least), [value >= least for value in seeds]),
+        f"{interval}; of {plural(len(seeds), 'seed')}: {values}",
+        agreed(is_at_least(times, least), reached),
     )
 
 
