@@ -3,6 +3,7 @@
     python -m benchmarks.race --home DIR [--again] [MODEL…]
 
 Per model about 25 minutes on a quiet machine (12×768: an hour), and it resumes where it stopped.
+Models that are not named keep what the record says of them.
 Each tool lives in an environment of its own in DIR, from its pinned requirements in
 ``benchmarks/peers``. Each writes its int8 forms of one checkpoint, static ones from the same 256
 training rows. All forms are then timed in this environment: with warm caches, in short blocks that
@@ -35,7 +36,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import contestants, planned
-from benchmarks.record import Claim, finish, is_at_least, is_of_now, note_now
+from benchmarks.record import HERE, Claim, cpu, finish, here, is_at_least, is_of_now, note_now
 from rarefy.pipeline.measure import fresh_process, machine
 from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.terms.interval import Interval
@@ -48,6 +49,7 @@ HEATS, FINALS, ROUNDS = 2, 9, 5
 TIMED, COUNTED = 200, 256
 SECONDS = 6.0
 BATCHES = (1, 4, 8, 16, 32)
+RESULTS = HERE / "results" / "race.json"
 WORKER = "benchmarks.race_worker"
 TOOLS = ("ours", "olive", "optimum", "openvino")
 FLOAT = ("openvino-float", "openvino-fp32")
@@ -377,6 +379,17 @@ def table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
+def recorded(name: str) -> tuple[list[dict[str, Any]], list[Claim]]:
+    """Return a model's rows and claims as the record has them, with the rows' commit and CPU."""
+    if not RESULTS.is_file():
+        return [], []
+    record = json.loads(RESULTS.read_text())
+    of_all = {"commit": record["commit"], "cpu": cpu(record["machine"])}
+    rows = [of_all | row for row in record["rows"] if row["model"] == name]
+    of_model = [claim for claim in record["must_show"] if claim["claim"].startswith(f"{name}, ")]
+    return rows, [Claim(**claim) for claim in of_model]
+
+
 def remove_ours(folder: Path) -> None:
     """Remove what was measured, and our forms; what other tools made stays."""
     shutil.rmtree(folder / "times", ignore_errors=True)
@@ -408,10 +421,14 @@ def main() -> int:
             note_now(note)
     rows: list[dict[str, Any]] = []
     claims: list[Claim] = []
-    for name in names:
-        model_rows, model_claims = Race(home, name).run()
-        Console(width=160).print(table(model_rows))
-        rows += model_rows
+    for name in contestants.MODELS:
+        if name in names:
+            model_rows, model_claims = Race(home, name).run()
+            Console(width=160).print(table(model_rows))
+            rows += [row | here() for row in model_rows]
+        else:
+            model_rows, model_claims = recorded(name)
+            rows += model_rows
         claims += model_claims
     return finish("race", rows, claims, seed=0)
 

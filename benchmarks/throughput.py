@@ -2,12 +2,12 @@
 
     python -m benchmarks.throughput      about 90 minutes; needs two quiet cores and `make demo`
 
-The truth is a loop of tokenizers and onnxruntime alone: processes that share the rows, answer all
-of them in batches, and are timed from the common start to the last one's end. For each number of
-workers and each size of batch it runs in turn with rarefy's own measurement, so that both see the
-same machine. Each measurement goes on until budgets a tenth below and above the truth are decided,
-as that of ``rarefy run`` does, and is judged by them. A trial counts if the machine was still: the
-truth before and after differ by ``STILL`` at most. Others are recorded, and repeated.
+The truth is ``plain_loop``: processes that share the rows, answer them in batches, and are timed
+from the common start to the last one's end; ``ROUNDS`` times, since one process differs from the
+next. It runs before and after rarefy's own measurement, so that both see the same machine. Each
+measurement goes on until budgets a tenth below and above the truth are decided, as that of
+``rarefy run`` does, and is judged by them. A trial counts if the machine was still: the truth
+before and after differ by ``STILL`` at most. Others are recorded, and repeated.
 
 Trials that the record has are not repeated, and each names its commit and CPU. For a machine that
 is quiet for less time, ``--pairs`` and ``--comparisons`` say how many there are to be. ``--again``
@@ -19,16 +19,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import multiprocessing
-import os
 import shutil
+import statistics
 import time
 from collections import Counter
-from multiprocessing.synchronize import Barrier
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import bundle, planned
+from benchmarks import bundle, plain_loop, planned
 from benchmarks.record import (
     HERE,
     Claim,
@@ -59,115 +58,14 @@ CLOSE = 0.05
 WORKERS = (1, 2)
 STILL = 0.05
 """The share by which the truth may move during a trial that counts."""
-EVERY = 4
-"""Beside the truth, every so many rows of eval are answered, so that a trial is short."""
+ROUNDS = 5
+"""Fresh processes of the truth, before and after."""
 PAIRS = 10
 """Measurements for each number of workers, each beside the truth."""
 COMPARISONS = 50
 ITSELF = "itself"
-PASSES = 3.0
-"""Seconds for which a process of the truth goes over the rows, once it is warm."""
 RESULTS = HERE / "results" / "throughput.json"
 WORK = bundle.ROOT / ".rarefy" / "benchmarks" / "throughput"
-
-
-# The truth, without rarefy
-
-
-def true_rate(folder: Path, texts: list[str], workers: int, batch: int) -> float:
-    """Return the rows a second that processes answer in a plain loop."""
-    context = multiprocessing.get_context("spawn")
-    barrier = context.Barrier(workers)
-    cores = machine.cores()
-    arguments = []
-    for number in range(workers):
-        share = texts[number::workers]
-        core = cores[number % len(cores)]
-        arguments.append((str(folder), share, batch, core, barrier))
-    with context.Manager() as manager:
-        answered = manager.list()
-        processes = []
-        for each in arguments:
-            processes.append(context.Process(target=answer_rows, args=(*each, answered)))
-        for process in processes:
-            process.start()
-        for process in processes:
-            process.join()
-        times = list(answered)
-    if len(times) < workers:
-        raise RuntimeError("a process of the plain loop has failed")
-    began = min(first for _, first, _ in times)
-    ended = max(last for _, _, last in times)
-    rows = sum(rows for rows, _, _ in times)
-    return float(rows / (ended - began))
-
-
-def answer_rows(
-    folder: str, texts: list[str], batch: int, core: int, barrier: Barrier, answered: Any
-) -> None:
-    """Answer rows again and again; append how many, and when it began and ended.
-
-    Args:
-        folder: the bundle.
-        texts: this process's rows.
-        batch: rows of a call.
-        core: the core to which this process is pinned.
-        barrier: where all processes wait for each other before the clock starts.
-        answered: takes the result.
-    """
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    os.sched_setaffinity(0, {core})
-    import onnxruntime
-    from tokenizers import Tokenizer
-
-    signature = json.loads((Path(folder) / "signature.json").read_text())
-    names = [entry["name"] for entry in signature["inputs"]]
-    tokenizer = Tokenizer.from_file(f"{folder}/tokenizer.json")
-    tokenizer.enable_truncation(signature["max_length"])
-    config = json.loads((Path(folder) / "tokenizer_config.json").read_text())
-    padding = tokenizer.token_to_id(config["pad_token"])
-    tokenizer.no_padding()
-    lengths = [len(encoding.ids) for encoding in tokenizer.encode_batch(texts)]
-    tokenizer.enable_padding(pad_id=padding, pad_token=config["pad_token"])
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    stored = json.loads((Path(folder) / "session_options.json").read_text())
-    level = stored["graph_optimization_level"].upper()
-    options.graph_optimization_level = getattr(
-        onnxruntime.GraphOptimizationLevel, f"ORT_ENABLE_{level}"
-    )
-    model = onnxruntime.InferenceSession(
-        f"{folder}/model.onnx", options, providers=["CPUExecutionProvider"]
-    )
-    by_length = sorted(range(len(texts)), key=lengths.__getitem__)
-    batches = []
-    for start in range(0, len(texts), batch):
-        batches.append([texts[row] for row in by_length[start : start + batch]])
-
-    def answer_all() -> None:
-        for rows in batches:
-            model.run(None, _inputs(tokenizer.encode_batch(rows), names))
-
-    answer_all()
-    barrier.wait()
-    began = time.monotonic()
-    count = 0
-    while time.monotonic() - began < PASSES:
-        answer_all()
-        count += len(texts)
-    answered.append((count, began, time.monotonic()))
-
-
-def _inputs(encodings: list[Any], names: list[str]) -> dict[str, Any]:
-    import numpy as np
-
-    columns = {
-        "input_ids": [encoding.ids for encoding in encodings],
-        "attention_mask": [encoding.attention_mask for encoding in encodings],
-        "token_type_ids": [encoding.type_ids for encoding in encodings],
-    }
-    return {name: np.array(columns[name], np.int64) for name in names}
 
 
 # The trials
@@ -180,7 +78,7 @@ def beside_truth(folder: Path, texts: list[str], workers: int, seed: int) -> dic
         The truth by size, the measurement with its interval, and the verdicts of two budgets.
     """
     sizes = (1,) if rows_interact(folder) else SIZES
-    before = {size: true_rate(folder, texts, workers, size) for size in sizes}
+    before = true_rates(folder, texts, workers, sizes)
 
     def is_clear(timed: Throughput) -> bool:
         """Return whether both budgets are decided, by the truth so far."""
@@ -192,14 +90,15 @@ def beside_truth(folder: Path, texts: list[str], workers: int, seed: int) -> dic
         {CANDIDATE: folder}, Job(texts), Target(workers=workers), seed=seed, clear=is_clear
     )
     seconds = time.monotonic() - began
-    after = {size: true_rate(folder, texts, workers, size) for size in sizes}
-    truth = {size: (before[size] + after[size]) / 2 for size in sizes}
     batch = timed.batch[CANDIDATE]
-    below, above = (verdict(timed, share * truth[batch]) for share in SHARES)
+    after = true_rates(folder, texts, workers, [batch])
+    truth = (before[batch] + after[batch]) / 2
+    below, above = (verdict(timed, share * truth) for share in SHARES)
     return {
         "workers": workers,
         "batch": batch,
-        "truth": {str(size): round(rate, 1) for size, rate in truth.items()},
+        "truth": round(truth, 1),
+        "before": {str(size): round(rate, 1) for size, rate in before.items()},
         "moved": round(after[batch] / before[batch] - 1, 4),
         "rate": [round(end, 1) for end in timed.rate(CANDIDATE)],
         "cpu_seconds": round(timed.cost(CANDIDATE).value, 4),
@@ -209,6 +108,17 @@ def beside_truth(folder: Path, texts: list[str], workers: int, seed: int) -> dic
         "above": above,
         "busy": timed.busy,
     }
+
+
+def true_rates(
+    folder: Path, texts: list[str], workers: int, sizes: Sequence[int]
+) -> dict[int, float]:
+    """Return the rows a second of the plain loop by size of batch: the mean of rounds."""
+    cores = machine.cores()[:workers]
+    rounds = []
+    for number in range(ROUNDS):
+        rounds.append(plain_loop.rates(folder, texts, cores, sizes, number))
+    return {size: statistics.mean(one[size] for one in rounds) for size in sizes}
 
 
 def verdict(timed: Throughput, limit: float) -> str:
@@ -321,9 +231,9 @@ def claims_of_truth(beside: list[dict[str, Any]], part: str) -> list[Claim]:
     wrong = verdicts["fail"] + above["pass"]
     ratios, shares = [], []
     for row in beside:
-        truth = row["truth"][str(row["batch"])]
-        ratios.append(row["rate"][0] / truth)
-        shares.append(truth / max(row["truth"].values()))
+        ratios.append(row["rate"][0] / row["truth"])
+        of_size = row["before"]
+        shares.append(of_size[str(row["batch"])] / max(of_size.values()))
     chosen = sorted({row["batch"] for row in beside})
     enough = len(beside) >= PAIRS
     ratio = mean_ratio(ratios)
@@ -379,7 +289,6 @@ def main() -> int:
     if json.loads((options.bundle / "signature.json").read_text()).get("windows"):
         parser.error(f"{options.bundle}: reads windows, which the plain loop does not")
     texts = bundle.all_texts()
-    fewer = texts[::EVERY]
     rows = [] if options.again else recorded()
     forms = {"int8": options.bundle, "float": in_float(options.checkpoint, options.work)}
     settings = list(itertools.product(forms, WORKERS))
@@ -388,7 +297,7 @@ def main() -> int:
             for form, workers in settings:
                 part = f"{form}, {plural(workers, 'worker')}"
                 if lacks(rows, part, number) and len(still(rows, part)) < options.pairs:
-                    measured = beside_truth(forms[form], fewer, workers, number)
+                    measured = beside_truth(forms[form], texts, workers, number)
                     rows.append(trial(part, number, measured))
         for number in bar.track(range(options.comparisons), description="A/A"):
             if lacks(rows, ITSELF, number):
