@@ -6,6 +6,7 @@ python -m benchmarks.tables
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,9 +24,9 @@ These pages are generated from the records in `benchmarks/results`. Each claim n
 the measured value, and whether it holds. A claim is *undecided* if its interval contains the
 target. Claims that do not hold are listed as well.
 
-A record states the CPU, the date and the commit of its measurement. If a script is named,
-`python -m benchmarks.NAME` repeats the measurement on your machine. Older records have no script
-any more.
+A record states its script, its date, and the CPU and commit at which its rows were measured: not
+always the same ones. `python -m benchmarks.NAME` repeats the measurement on your machine. Some
+older records have no script any more.
 
 """
 
@@ -179,20 +180,28 @@ def _section(result: dict[str, Any]) -> str:
     """Return the section of one record: where it comes from, and its claims."""
     name = result["name"]
     script = f"benchmarks/{name}.py"
-    shown = "none"
+    shown = "a script that is gone"
     if (ROOT / script).is_file():
         shown = f"`{script}`"
-    cpu = record.cpu(result["machine"])
-    date = result["time"][:10]
-    commit = result["commit"][:8]
-    head = ("CPU", "date", "commit", "script")
-    origin = _table(head, [(cpu, date, f"`{commit}`", shown)])
+    origin = _table(("CPU", "commit", "rows"), _origins(result))
     rows = []
     for claim in result["must_show"]:
         outcome = OUTCOMES[claim["holds"]]
         rows.append((claim["claim"], claim["target"], claim["measured"], outcome))
     claims = _table(("claim", "target", "measured", "holds"), rows)
-    return f"## {name}\n\n{origin}\n\n{claims}"
+    return f"## {name}\n\nBy {shown}, {result['time'][:10]}.\n\n{origin}\n\n{claims}"
+
+
+def _origins(result: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return on which CPU and at which commit how many rows were measured."""
+    of_all = {"cpu": record.cpu(result["machine"]), "commit": result["commit"]}
+    origins: Counter[tuple[str, ...]] = Counter()
+    for row in result["rows"]:
+        of_row = of_all
+        if "commit" in row:
+            of_row = {"cpu": "not noted"} | row
+        origins[(of_row["cpu"], f"`{of_row['commit'][:8]}`")] += 1
+    return [(*origin, str(count)) for origin, count in origins.items()]
 
 
 def _counts(results: list[dict[str, Any]]) -> Iterator[str]:
