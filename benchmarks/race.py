@@ -26,7 +26,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -98,6 +98,30 @@ def call(request: dict[str, Any], what: str, threads: int = 1) -> dict[str, Any]
     return fresh_process.call(WORKER, request, what=what, timeout=3600, threads=threads)
 
 
+def timing(
+    forms: Mapping[str, Path], texts: list[str], seed: list[int], seconds: float = SECONDS
+) -> dict[str, Any]:
+    """Return the request of a process that times forms: texts are the token ids of a row each."""
+    cores = machine.cores()
+    return {
+        "job": "latency",
+        "bundles": {name: str(form) for name, form in forms.items()},
+        "twice": next(iter(forms)),
+        "texts": texts,
+        "pairs": None,
+        "provider": "cpu",
+        "alike": False,
+        "threads": 1,
+        "warming": seconds,
+        "timing": seconds,
+        "calls": 0,
+        "lengths": LENGTHS,
+        "cold": 0,
+        "seed": seed,
+        "cores": [cores[seed[-1] % len(cores)]],
+    }
+
+
 class Race:
     """One model's race, in its own folder."""
 
@@ -126,22 +150,8 @@ class Race:
 
     def session(self, kind: str, number: int, names: list[str]) -> dict[str, Any]:
         """Return the timings of one process with these forms."""
-        cores = machine.cores()
-        request = {
-            "job": "latency",
-            "bundles": {name: str(self.forms[name]) for name in names},
-            "twice": names[0],
-            "texts": self.texts[:TIMED],
-            "pairs": None,
-            "provider": "cpu",
-            "alike": False,
-            "threads": 1,
-            "seconds": SECONDS,
-            "lengths": LENGTHS,
-            "cold": False,
-            "seed": [len(kind), number],
-            "cores": [cores[number % len(cores)]],
-        }
+        forms = {name: self.forms[name] for name in names}
+        request = timing(forms, self.texts[:TIMED], [len(kind), number])
         path = self.folder / "times" / f"{kind}-{number}.json"
         timings: dict[str, Any] = resumed(
             path, lambda: call(request, f"{self.name}: {kind} {number + 1}")

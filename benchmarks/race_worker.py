@@ -32,6 +32,9 @@ class Contender:
     OpenVINO's models are compiled as their ``compile.json`` says.
     """
 
+    of_words = in_windows = False
+    """As of a bundle whose rows are texts, each read at once."""
+
     def __init__(self, directory: Path, *, provider: str = "cpu", threads: int = 1) -> None:
         self.threads, self.provider = threads, provider
         if (directory / "signature.json").is_file():
