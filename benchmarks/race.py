@@ -26,7 +26,7 @@ import argparse
 import json
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +36,17 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import contestants, planned
-from benchmarks.record import HERE, Claim, cpu, finish, here, is_at_least, is_of_now, note_now
+from benchmarks.record import (
+    HERE,
+    Claim,
+    cpu,
+    finish,
+    here,
+    is_at_least,
+    is_of_now,
+    note_now,
+    resumed,
+)
 from rarefy.pipeline.measure import fresh_process, machine
 from rarefy.pipeline.measure.statistics import intervals
 from rarefy.pipeline.terms.interval import Interval
@@ -81,16 +91,6 @@ def fastest_of_tools(times: Times, forms: list[str]) -> set[str]:
     for name in TOOLS:
         best.add(fastest(times, [form for form in forms if tool(form) == name]))
     return best
-
-
-def resumed(path: Path, make: Callable[[], Any]) -> Any:
-    """Return what a JSON file has; make and write it if it is missing."""
-    if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        value = make()
-        path.with_suffix(".part").write_text(json.dumps(value))
-        path.with_suffix(".part").rename(path)
-    return json.loads(path.read_text())
 
 
 def call(request: dict[str, Any], what: str, threads: int = 1) -> dict[str, Any]:

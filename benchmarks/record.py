@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import statistics
 import subprocess
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -117,6 +118,26 @@ def note_now(note: Path) -> None:
     """Write such a note, once what was measured before is gone."""
     note.parent.mkdir(parents=True, exist_ok=True)
     note.write_text(json.dumps(here()))
+
+
+def trials_of_now(name: str) -> Path:
+    """Return the folder of a benchmark's trials at this commit on this CPU; others are removed."""
+    folder = HERE.parent / ".rarefy" / "benchmarks" / name / "trials"
+    note = folder / "measured.json"
+    if not is_of_now(note):
+        shutil.rmtree(folder, ignore_errors=True)
+        note_now(note)
+    return folder
+
+
+def resumed(path: Path, make: Callable[[], Any]) -> Any:
+    """Return what a JSON file has; make and write it if it is missing."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        value = make()
+        path.with_suffix(".part").write_text(json.dumps(value))
+        path.with_suffix(".part").rename(path)
+    return json.loads(path.read_text())
 
 
 def parse(parser: argparse.ArgumentParser, names: Iterable[str], what: str) -> argparse.Namespace:

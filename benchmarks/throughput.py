@@ -9,9 +9,9 @@ measurement goes on until budgets a tenth below and above the truth are decided,
 ``rarefy run`` does, and is judged by them. A trial counts if the machine was still: the truth
 before and after differ by ``STILL`` at most. Others are recorded, and repeated.
 
-Trials that the record has are not repeated, and each names its commit and CPU. For a machine that
-is quiet for less time, ``--pairs`` and ``--comparisons`` say how many there are to be. ``--again``
-measures all of them.
+Trials that the record has are not repeated, and each names its commit and CPU; nor are those of a
+run that was stopped at the same commit. For a machine that is quiet for less time, ``--pairs`` and
+``--comparisons`` say how many there are to be. ``--again`` measures all of them.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ import statistics
 import time
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ from benchmarks.record import (
     here,
     is_at_least,
     is_at_most,
+    resumed,
+    trials_of_now,
     worst,
 )
 from rarefy.exporters.build import build
@@ -289,7 +292,10 @@ def main() -> int:
     if json.loads((options.bundle / "signature.json").read_text()).get("windows"):
         parser.error(f"{options.bundle}: reads windows, which the plain loop does not")
     texts = bundle.all_texts()
-    rows = [] if options.again else recorded()
+    trials = trials_of_now("throughput")
+    rows = recorded()
+    if options.again:
+        rows = []
     forms = {"int8": options.bundle, "float": in_float(options.checkpoint, options.work)}
     settings = list(itertools.product(forms, WORKERS))
     with bundle.progress() as bar:
@@ -297,11 +303,13 @@ def main() -> int:
             for form, workers in settings:
                 part = f"{form}, {plural(workers, 'worker')}"
                 if lacks(rows, part, number) and len(still(rows, part)) < options.pairs:
-                    measured = beside_truth(forms[form], texts, workers, number)
+                    make = partial(beside_truth, forms[form], texts, workers, number)
+                    measured = resumed(trials / f"{part} {number}.json", make)
                     rows.append(trial(part, number, measured))
         for number in bar.track(range(options.comparisons), description="A/A"):
             if lacks(rows, ITSELF, number):
-                measured = against_itself(options.bundle, texts, number)
+                make = partial(against_itself, options.bundle, texts, number)
+                measured = resumed(trials / f"{ITSELF} {number}.json", make)
                 rows.append(trial(ITSELF, number, measured))
     return finish("throughput", rows, claims(rows), seed=0)
 
