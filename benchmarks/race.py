@@ -3,7 +3,7 @@
     python -m benchmarks.race --home DIR [--again] [MODEL…]
 
 Per model about 25 minutes on a quiet machine (12×768: an hour), and it resumes where it stopped.
-Models that are not named keep what the record says of them.
+The record keeps what it says of models that are not named, and of other CPUs.
 Each tool lives in an environment of its own in DIR, from its pinned requirements in
 ``benchmarks/peers``. Each writes its int8 forms of one checkpoint, static ones from the same 256
 training rows. All forms are then timed in this environment: with warm caches, in short blocks that
@@ -212,9 +212,9 @@ class Race:
             "seconds": 1.0,
             "seed": turn,
         }
-        title = f"{form}-{workers}x{threads}-{batch}-{turn}"
-        path = self.folder / "rates" / f"{title}.json"
-        reply = resumed(path, lambda: call(request, f"{self.name}: rows a second {title}", threads))
+        name = f"{form}-{workers}x{threads}-{batch}-{turn}"
+        path = self.folder / "rates" / f"{name}.json"
+        reply = resumed(path, lambda: call(request, f"{self.name}: rows a second {name}", threads))
         return float(reply["rate"])
 
     def rates(self, forms: list[str]) -> dict[str, tuple[Setup, list[list[float]]]]:
@@ -302,11 +302,11 @@ class Race:
         ours = fastest(real, near or mine)
         claims = [self._speed_claim(length, models, ours) for length, models in times.items()]
         claims.append(self._rate_claim(rates))
-        for title, key, unit in (("mean KL to float", "kl", 1.0), ("size", "size", 1e6)):
+        for what, key, unit in (("mean KL to float", "kl", 1.0), ("size", "size", 1e6)):
             values = {form: rows[form][key] for form in theirs}
             least = min(values, key=values.__getitem__)
             claim = Claim(
-                f"{self.name}, {title}: {ours} against the least of theirs",
+                f"{title(self.name)}, {what}: {ours} against the least of theirs",
                 "no larger",
                 f"{rows[ours][key] / unit:.3g}; {least} {values[least] / unit:.3g}",
                 rows[ours][key] <= values[least],
@@ -322,9 +322,9 @@ class Race:
         least = LEAST[length]
         if length != REAL and self.name != "6x384":
             least = min(least, 1.0)
-        title = length if length == REAL else f"{length} tokens"
+        rows = length if length == REAL else f"{length} tokens"
         return Claim(
-            f"{self.name}, {title}: {ours} against the fastest",
+            f"{title(self.name)}, {rows}: {ours} against the fastest",
             f"at least {least}×",
             f"{shown(ratio)}× the speed of {best}",
             is_at_least(ratio, least),
@@ -338,7 +338,7 @@ class Race:
         setup, rounds = rates[rival]
         ratio = intervals.percentile_ratio(our_rounds, rounds, 50)
         return Claim(
-            f"{self.name}, rows a second on two cores: {our_setup.form} against the fastest",
+            f"{title(self.name)}, rows a second on two cores: {our_setup.form} against the fastest",
             "ahead",
             f"{shown(ratio)}× those of {setup.form}",
             is_at_least(ratio, 1.0),
@@ -389,15 +389,21 @@ def table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def recorded(name: str) -> tuple[list[dict[str, Any]], list[Claim]]:
-    """Return a model's rows and claims as the record has them, with the rows' commit and CPU."""
+def title(model: str) -> str:
+    """Return what a claim on a model begins with: CPUs differ in who is ahead."""
+    return f"{model} on {cpu()}"
+
+
+def kept(names: Iterable[str]) -> tuple[list[dict[str, Any]], list[Claim]]:
+    """Return the record's rows and claims but those of some models on this CPU."""
     if not RESULTS.is_file():
         return [], []
     record = json.loads(RESULTS.read_text())
-    of_all = {"commit": record["commit"], "cpu": cpu(record["machine"])}
-    rows = [of_all | row for row in record["rows"] if row["model"] == name]
-    of_model = [claim for claim in record["must_show"] if claim["claim"].startswith(f"{name}, ")]
-    return rows, [Claim(**claim) for claim in of_model]
+    rows, claims = record["rows"], record["must_show"]
+    for name in names:
+        rows = [row for row in rows if (row["model"], row["cpu"]) != (name, cpu())]
+        claims = [claim for claim in claims if not claim["claim"].startswith(f"{title(name)},")]
+    return rows, [Claim(**claim) for claim in claims]
 
 
 def remove_ours(folder: Path) -> None:
@@ -429,17 +435,15 @@ def main() -> int:
         if options.again or not is_of_now(note):
             remove_ours(home / name)
             note_now(note)
-    rows: list[dict[str, Any]] = []
-    claims: list[Claim] = []
-    for name in contestants.MODELS:
-        if name in names:
-            model_rows, model_claims = Race(home, name).run()
-            Console(width=160).print(table(model_rows))
-            rows += [row | here() for row in model_rows]
-        else:
-            model_rows, model_claims = recorded(name)
-            rows += model_rows
+    rows, claims = kept(names)
+    for name in names:
+        model_rows, model_claims = Race(home, name).run()
+        Console(width=160).print(table(model_rows))
+        rows += [row | here() for row in model_rows]
         claims += model_claims
+    order = list(contestants.MODELS)
+    rows.sort(key=lambda row: order.index(row["model"]))
+    claims.sort(key=lambda claim: order.index(claim.claim.split()[0]))
     return finish("race", rows, claims, seed=0)
 
 
