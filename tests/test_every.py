@@ -13,7 +13,7 @@ from benchmarks import every
 FOLDER = Path(every.__file__).parent
 FOLDERS = ("--race", "there", "--students", "here")
 NOT_RUN = {
-    "is a part of others": {"race_worker"},
+    "is a part of others": {"plain_loop", "race_worker"},
     "prints a count": {"density"},
     "writes pages": {"reference", "tables"},
     "is about one redesign": {"house", "mutants"},
