@@ -44,7 +44,7 @@ def test_the_weights_that_are_best_on_dev_are_kept(tuned, make_context):
     losses = {}
     for keep in ("last", "best"):
         context = make_context(rows=64, work=make_context().base / keep)
-        stage = Finetune(keep=keep, epochs=4, learning_rate=0.05, warmup=0.9)
+        stage = Finetune(keep=keep, epochs=4, learning_rate=0.1, warmup=0.9)
         assert stage.reads == ({"train", "dev"} if keep == "best" else {"train"})
         draft = stage.run(context, tuned)
         tokenizer, held_out = checkpoint.load_tokenizer(context.output), context.split("dev")
