@@ -1,6 +1,6 @@
 """A/A test: compare an int8 bundle with itself, half the time next to a noisy neighbour.
 
-    python -m benchmarks.false_alarms       about 25 minutes; needs two cores and `make demo`
+    python -m benchmarks.false_alarms       25 to 45 minutes; needs two cores and `make demo`
 
 Each trial also runs Olive's default procedure (``olive_default``) right after, for comparison. A
 run that was stopped goes on, at the same commit.
@@ -12,6 +12,7 @@ import contextlib
 import multiprocessing
 import os
 import random
+import shutil
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import bundle, olive_default
-from benchmarks.record import Claim, finish, resumed, trials_of_now
+from benchmarks.record import Claim, finish, load_or_make, trials_of_now
 from rarefy.pipeline.measure import machine
 from rarefy.pipeline.measure.latency import compare as gate
 
@@ -127,13 +128,15 @@ def main() -> int:
     options = bundle.arguments(__doc__ or "")
     texts = bundle.texts()
     rows = []
-    trials = trials_of_now("false_alarms")
+    trials = trials_of_now("false_alarms", options.bundle)
     with bundle.progress() as bar:
         for seed in bar.track(range(options.trials), description="A/A"):
             noisy = seed % 2 == 1
             make = partial(trial, options.bundle, texts, seed, noisy=noisy)
-            rows.append(resumed(trials / f"{seed}.json", make))
-    return finish("false_alarms", rows, claims(rows), seed=0)
+            rows.append(load_or_make(trials / f"{seed}.json", make))
+    code = finish("false_alarms", rows, claims(rows), seed=0)
+    shutil.rmtree(trials)
+    return code
 
 
 if __name__ == "__main__":

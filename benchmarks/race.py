@@ -27,6 +27,7 @@ import json
 import shutil
 import sys
 from collections.abc import Iterable, Mapping
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -44,8 +45,8 @@ from benchmarks.record import (
     here,
     is_at_least,
     is_of_now,
+    load_or_make,
     note_now,
-    resumed,
 )
 from rarefy.pipeline.measure import fresh_process, machine
 from rarefy.pipeline.measure.statistics import intervals
@@ -98,7 +99,7 @@ def call(request: dict[str, Any], what: str, threads: int = 1) -> dict[str, Any]
     return fresh_process.call(WORKER, request, what=what, timeout=3600, threads=threads)
 
 
-def timing(
+def timing_request(
     forms: Mapping[str, Path], texts: list[str], seed: list[int], seconds: float = SECONDS
 ) -> dict[str, Any]:
     """Return the request of a process that times forms: texts are the token ids of a row each."""
@@ -136,7 +137,7 @@ class Race:
         self.broken: dict[str, str] = {}
         """Forms that cannot answer a row of some length, with their error: they do not race."""
         self.forms: dict[str, Path] = {}
-        for form, error in resumed(self.folder / "fails.json", failures).items():
+        for form, error in load_or_make(self.folder / "fails.json", failures).items():
             if error:
                 self.broken[form] = error
             else:
@@ -151,34 +152,40 @@ class Race:
     def session(self, kind: str, number: int, names: list[str]) -> dict[str, Any]:
         """Return the timings of one process with these forms."""
         forms = {name: self.forms[name] for name in names}
-        request = timing(forms, self.texts[:TIMED], [len(kind), number])
+        request = timing_request(forms, self.texts[:TIMED], [len(kind), number])
         path = self.folder / "times" / f"{kind}-{number}.json"
-        timings: dict[str, Any] = resumed(
-            path, lambda: call(request, f"{self.name}: {kind} {number + 1}")
-        )
+        make = partial(call, request, f"{self.name}: {kind} {number + 1}")
+        timings: dict[str, Any] = load_or_make(path, make)
         return timings
 
     def latencies(self) -> dict[str, Times]:
         """Return length -> form -> process × calls, of the final."""
-        heats = [self.session("heat", number, list(self.forms)) for number in range(HEATS)]
-        int8 = [form for form in self.forms if form not in FLOAT]
-        finalists_of: set[str] = {*FLOAT}
-        for times in by_length(heats).values():
-            finalists_of |= fastest_of_tools(times, int8)
-        finalists = [form for form in self.forms if form in finalists_of or tool(form) == "ours"]
+        everyone = list(self.forms)
+        heats = [self.session("heat", number, everyone) for number in range(HEATS)]
+        finalists = self._finalists(by_length(heats))
         finals = [self.session("final", number, finalists) for number in range(FINALS)]
         for number, final in enumerate(finals):
             if final["busy"]:
-                print(f"final {number + 1}: {'; '.join(final['busy'])}", file=sys.stderr)
+                reasons = "; ".join(final["busy"])
+                print(f"final {number + 1}: {reasons}", file=sys.stderr)
         return by_length(finals)
+
+    def _finalists(self, heats: dict[str, Times]) -> list[str]:
+        """Return our forms, those in float, and each tool's fastest of some length."""
+        int8 = [form for form in self.forms if form not in FLOAT]
+        ours = [form for form in self.forms if tool(form) == "ours"]
+        finalists = {*FLOAT, *ours}
+        for times in heats.values():
+            finalists |= fastest_of_tools(times, int8)
+        return [form for form in self.forms if form in finalists]
 
     def logits(self, form: str) -> np.ndarray[Any, Any]:
         """Return a form's logits of the eval rows (rows, labels), or those of PyTorch in float."""
         if form == "float":
-            return np.array(resumed(self.folder / "answers" / "float.json", self._float))
+            return np.array(load_or_make(self.folder / "answers" / "float.json", self._float))
         request = {"job": "answers", "form": str(self.forms[form]), "texts": self.texts}
         path = self.folder / "answers" / f"{form}.json"
-        reply = resumed(path, lambda: call(request, f"{self.name}: answers of {form}"))
+        reply = load_or_make(path, partial(call, request, f"{self.name}: answers of {form}"))
         return np.array(reply["logits"])
 
     def _float(self) -> list[list[float]]:
@@ -214,7 +221,8 @@ class Race:
         }
         name = f"{form}-{workers}x{threads}-{batch}-{turn}"
         path = self.folder / "rates" / f"{name}.json"
-        reply = resumed(path, lambda: call(request, f"{self.name}: rows a second {name}", threads))
+        make = partial(call, request, f"{self.name}: rows a second {name}", threads)
+        reply = load_or_make(path, make)
         return float(reply["rate"])
 
     def rates(self, forms: list[str]) -> dict[str, tuple[Setup, list[list[float]]]]:
@@ -240,19 +248,17 @@ class Race:
         times = self.latencies()
         rows = self.qualities()
         for form in times[REAL]:
-            medians = {}
-            for length, models in times.items():
-                median = intervals.percentile_interval(models[form], 50)
-                medians[length] = median._asdict()
-            rows[form]["ms"] = medians
+            rows[form]["ms"] = medians(times, form)
         # A batch is like a long row; the forms for VNNI have the same kernels as the default ones.
         plain = [form for form in times[REAL] if form not in FLOAT and not form.endswith("vnni")]
         best = fastest_of_tools(times[REAL], plain) | fastest_of_tools(times["256"], plain)
         rates = self.rates(sorted(best))
         for setup, rounds in rates.values():
+            threads = 3 - setup.workers
+            median = intervals.percentile_interval(rounds, 50)
             rows[setup.form]["rate"] = {
-                "workers × threads, batch": f"{setup.workers}×{3 - setup.workers}, {setup.batch}",
-                "rows a second": intervals.percentile_interval(rounds, 50)._asdict(),
+                "workers × threads, batch": f"{setup.workers}×{threads}, {setup.batch}",
+                "rows a second": median._asdict(),
             }
         broken = []
         for form, error in self.broken.items():
@@ -268,15 +274,17 @@ class Race:
         for form, folder in self.forms.items():
             logs = planned.logarithms(self.logits(form))
             correct = logs.argmax(1) == labels
-            gains = int((correct & ~float_correct).sum())
-            losses = int((float_correct & ~correct).sum())
-            change = intervals.paired_difference(gains, losses, len(correct))
+            gains = correct & ~float_correct
+            losses = float_correct & ~correct
+            change = intervals.paired_difference(int(gains.sum()), int(losses.sum()), len(correct))
             divergence = (np.exp(exact) * (exact - logs)).sum(1)
+            sizes = [path.stat().st_size for path in folder.glob("model.*")]
+            seconds = (folder / "seconds.json").read_text()
             rows[form] = {
                 "model": self.name,
                 "form": form,
-                "size": sum(path.stat().st_size for path in folder.glob("model.*")),
-                "seconds": json.loads((folder / "seconds.json").read_text()),
+                "size": sum(sizes),
+                "seconds": json.loads(seconds),
                 "kl": float(divergence.mean()),
                 "accuracy": float(correct.mean()),
                 "accuracy_change": change._asdict(),
@@ -303,26 +311,28 @@ class Race:
         claims = [self._speed_claim(length, models, ours) for length, models in times.items()]
         claims.append(self._rate_claim(rates))
         for what, key, unit in (("mean KL to float", "kl", 1.0), ("size", "size", 1e6)):
-            values = {form: rows[form][key] for form in theirs}
-            least = min(values, key=values.__getitem__)
+            of_theirs = {form: rows[form][key] / unit for form in theirs}
+            least = min(of_theirs, key=of_theirs.__getitem__)
+            of_ours = rows[ours][key] / unit
             claim = Claim(
                 f"{title(self.name)}, {what}: {ours} against the least of theirs",
                 "no larger",
-                f"{rows[ours][key] / unit:.3g}; {least} {values[least] / unit:.3g}",
-                rows[ours][key] <= values[least],
+                f"{of_ours:.3g}; {least} {of_theirs[least]:.3g}",
+                of_ours <= of_theirs[least],
             )
             claims.append(claim)
         return claims
 
     def _speed_claim(self, length: str, models: Times, ours: str) -> Claim:
-        best = fastest(
-            models, [form for form in models if tool(form) != "ours" and form not in FLOAT]
-        )
+        theirs = [form for form in models if tool(form) != "ours" and form not in FLOAT]
+        best = fastest(models, theirs)
         ratio = intervals.percentile_ratio(models[best], models[ours], 50)
         least = LEAST[length]
         if length != REAL and self.name != "6x384":
             least = min(least, 1.0)
-        rows = length if length == REAL else f"{length} tokens"
+        rows = length
+        if length != REAL:
+            rows = f"{length} tokens"
         return Claim(
             f"{title(self.name)}, {rows}: {ours} against the fastest",
             f"at least {least}×",
@@ -347,13 +357,24 @@ class Race:
 
 def by_length(sessions: list[dict[str, Any]]) -> dict[str, Times]:
     """Return length -> form -> process × calls: real rows, and each fixed length."""
-    forms = [name for name in sessions[0]["wall"] if not name.startswith("(")]
-    times = {REAL: {form: [session["wall"][form] for session in sessions] for form in forms}}
-    for length in sessions[0]["fixed"]:
-        times[length] = {
-            form: [session["fixed"][length][form] for session in sessions] for form in forms
-        }
+    first = sessions[0]
+    forms = [name for name in first["wall"] if not name.startswith("(")]
+    of_lengths = {REAL: [session["wall"] for session in sessions]}
+    for length in first["fixed"]:
+        of_lengths[length] = [session["fixed"][length] for session in sessions]
+    times = {}
+    for length, processes in of_lengths.items():
+        times[length] = {form: [process[form] for process in processes] for form in forms}
     return times
+
+
+def medians(times: dict[str, Times], form: str) -> dict[str, dict[str, float]]:
+    """Return length -> a form's median in ms, with its interval."""
+    found = {}
+    for length, models in times.items():
+        median = intervals.percentile_interval(models[form], 50)
+        found[length] = median._asdict()
+    return found
 
 
 def shown(ratio: Interval) -> str:
@@ -370,8 +391,8 @@ def table(rows: list[dict[str, Any]]) -> Table:
         if "fails" in row:
             table.add_row(row["form"], "fails at", row["fails"].partition(":")[0])
             continue
-        medians = row.get("ms", {})
-        cells = [f"{medians[at]['value']:.3g}" if at in medians else "" for at in columns]
+        ms = row.get("ms", {})
+        cells = [f"{ms[at]['value']:.3g}" if at in ms else "" for at in columns]
         speed = setup = ""
         if "rate" in row:
             speed = f"{row['rate']['rows a second']['value']:.0f}"
@@ -394,16 +415,19 @@ def title(model: str) -> str:
     return f"{model} on {cpu()}"
 
 
-def kept(names: Iterable[str]) -> tuple[list[dict[str, Any]], list[Claim]]:
+def rest_of_record(names: Iterable[str]) -> tuple[list[dict[str, Any]], list[Claim]]:
     """Return the record's rows and claims but those of some models on this CPU."""
     if not RESULTS.is_file():
         return [], []
     record = json.loads(RESULTS.read_text())
-    rows, claims = record["rows"], record["must_show"]
-    for name in names:
-        rows = [row for row in rows if (row["model"], row["cpu"]) != (name, cpu())]
-        claims = [claim for claim in claims if not claim["claim"].startswith(f"{title(name)},")]
-    return rows, [Claim(**claim) for claim in claims]
+    measured = {(name, cpu()) for name in names}
+    rows = [row for row in record["rows"] if (row["model"], row["cpu"]) not in measured]
+    titles = tuple(f"{title(name)}," for name in names)
+    claims = []
+    for claim in record["must_show"]:
+        if not claim["claim"].startswith(titles):
+            claims.append(Claim(**claim))
+    return rows, claims
 
 
 def remove_ours(folder: Path) -> None:
@@ -435,7 +459,7 @@ def main() -> int:
         if options.again or not is_of_now(note):
             remove_ours(home / name)
             note_now(note)
-    rows, claims = kept(names)
+    rows, claims = rest_of_record(names)
     for name in names:
         model_rows, model_claims = Race(home, name).run()
         Console(width=160).print(table(model_rows))

@@ -7,6 +7,7 @@ import json
 import shutil
 import statistics
 import subprocess
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from rarefy.pipeline.measure.machine import fingerprint
+from rarefy.pipeline.terms.digests import file_sha256
 from rarefy.pipeline.terms.interval import Interval
 
 HERE = Path(__file__).parent
@@ -109,34 +111,61 @@ def cpu(machine: Mapping[str, Any] | None = None) -> str:
     return name
 
 
-def is_of_now(note: Path) -> bool:
-    """Return whether a note says that what it is about was measured at this commit on this CPU."""
-    return note.is_file() and bool(json.loads(note.read_text()) == here())
+def origins(result: Mapping[str, Any]) -> Counter[tuple[str, str]]:
+    """Return on which CPU and at which commit how many rows of a record were measured."""
+    counted: Counter[tuple[str, str]] = Counter()
+    of_record = cpu(result["machine"])
+    for row in result["rows"]:
+        if "commit" in row:
+            counted[row.get("cpu", "not noted"), row["commit"]] += 1
+        else:
+            counted[of_record, result["commit"]] += 1
+    return counted
 
 
-def note_now(note: Path) -> None:
+def is_of_now(note: Path, **subject: str) -> bool:
+    """Return whether what a note is about was measured at this commit, on this CPU, of a subject.
+
+    Args:
+        note: a file that ``note_now`` wrote.
+        subject: what was measured, in any words.
+    """
+    return note.is_file() and bool(json.loads(note.read_text()) == here() | subject)
+
+
+def note_now(note: Path, **subject: str) -> None:
     """Write such a note, once what was measured before is gone."""
     note.parent.mkdir(parents=True, exist_ok=True)
-    note.write_text(json.dumps(here()))
+    note.write_text(json.dumps(here() | subject))
 
 
-def trials_of_now(name: str) -> Path:
-    """Return the folder of a benchmark's trials at this commit on this CPU; others are removed."""
+def trials_of_now(name: str, bundle: Path) -> Path:
+    """Return the folder of a benchmark's trials: with those of a run that was stopped.
+
+    Trials of another bundle or commit, or of another CPU, are removed. Whoever comes to the end
+    removes the folder, so that the next run measures again.
+
+    Args:
+        name: of the benchmark.
+        bundle: what is measured.
+    """
     folder = HERE.parent / ".rarefy" / "benchmarks" / name / "trials"
     note = folder / "measured.json"
-    if not is_of_now(note):
+    model = file_sha256(bundle / "model.onnx")
+    if not is_of_now(note, model=model):
         shutil.rmtree(folder, ignore_errors=True)
-        note_now(note)
+        note_now(note, model=model)
     return folder
 
 
-def resumed(path: Path, make: Callable[[], Any]) -> Any:
+def load_or_make(path: Path, make: Callable[[], Any]) -> Any:
     """Return what a JSON file has; make and write it if it is missing."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         value = make()
-        path.with_suffix(".part").write_text(json.dumps(value))
-        path.with_suffix(".part").rename(path)
+        part = path.with_suffix(".part")
+        part.write_text(json.dumps(value))
+        part.rename(path)
     return json.loads(path.read_text())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import math
 import subprocess
 import tomllib
 from collections.abc import Iterable
@@ -27,10 +28,10 @@ CALLS = ("rarefy.run(", ".venv/bin/rarefy", 'which("rarefy")')
 
 @dataclass(frozen=True)
 class Age:
-    """How old a record is.
+    """How old a record is, by those of its rows that were measured first.
 
-    ``commits``: those since that touch a file that the benchmark imports; None if git does not
-    know the record's commit, or no script of its name is left.
+    ``commit``, ``cpu``: at and on which they were. ``commits``: those since that touch a file that
+    the benchmark imports; None if git does not know the commit, or no script of its name is left.
     """
 
     name: str
@@ -42,21 +43,28 @@ class Age:
 
 def ages() -> list[Age]:
     """Return the age of each record in ``results/``, the oldest first."""
-    rows = []
+    found = []
     for path in sorted(RESULTS.glob("*.json")):
         result = json.loads(path.read_text())
-        commit = result["commit"].partition("+")[0]
-        machine = record.cpu(result["machine"])
-        commits = _commits_since(commit, path.stem)
-        rows.append(Age(path.stem, machine, commit[:8], result["time"][:10], commits))
-    return sorted(rows, key=lambda age: age.date)
+        date = result["time"][:10]
+        of_origins = []
+        for cpu, measured in record.origins(result):
+            commit = measured.partition("+")[0]
+            commits = _commits_since(commit, path.stem)
+            of_origins.append(Age(path.stem, cpu, commit[:8], date, commits))
+        found.append(max(of_origins, key=_commits_or_most))
+    return sorted(found, key=lambda age: age.date)
+
+
+def _commits_or_most(age: Age) -> float:
+    return math.inf if age.commits is None else age.commits
 
 
 def table() -> Table:
     """Return a table of the records, with those that are stale marked."""
     printed = Table("record", "of", "CPU", "commit", "commits since to what it imports")
     for age in ages():
-        since = "no script" if age.commits is None else str(age.commits)
+        since = "unknown" if age.commits is None else str(age.commits)
         printed.add_row(age.name, age.date, age.cpu, age.commit, since)
     return printed
 

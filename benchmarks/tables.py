@@ -6,7 +6,6 @@ python -m benchmarks.tables
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,25 +182,17 @@ def _section(result: dict[str, Any]) -> str:
     shown = "a script that is gone"
     if (ROOT / script).is_file():
         shown = f"`{script}`"
-    origin = _table(("CPU", "commit", "rows"), _origins(result))
+    origins = []
+    for (cpu, commit), count in record.origins(result).items():
+        origins.append((cpu, f"`{commit[:8]}`", str(count)))
+    origin = _table(("CPU", "commit", "rows"), origins)
     rows = []
     for claim in result["must_show"]:
         outcome = OUTCOMES[claim["holds"]]
         rows.append((claim["claim"], claim["target"], claim["measured"], outcome))
     claims = _table(("claim", "target", "measured", "holds"), rows)
-    return f"## {name}\n\nBy {shown}, {result['time'][:10]}.\n\n{origin}\n\n{claims}"
-
-
-def _origins(result: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Return on which CPU and at which commit how many rows were measured."""
-    of_all = {"cpu": record.cpu(result["machine"]), "commit": result["commit"]}
-    origins: Counter[tuple[str, ...]] = Counter()
-    for row in result["rows"]:
-        of_row = of_all
-        if "commit" in row:
-            of_row = {"cpu": "not noted"} | row
-        origins[(of_row["cpu"], f"`{of_row['commit'][:8]}`")] += 1
-    return [(*origin, str(count)) for origin, count in origins.items()]
+    date = result["time"][:10]
+    return f"## {name}\n\nBy {shown}, {date}.\n\n{origin}\n\n{claims}"
 
 
 def _counts(results: list[dict[str, Any]]) -> Iterator[str]:

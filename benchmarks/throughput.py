@@ -36,7 +36,7 @@ from benchmarks.record import (
     here,
     is_at_least,
     is_at_most,
-    resumed,
+    load_or_make,
     trials_of_now,
     worst,
 )
@@ -292,7 +292,7 @@ def main() -> int:
     if json.loads((options.bundle / "signature.json").read_text()).get("windows"):
         parser.error(f"{options.bundle}: reads windows, which the plain loop does not")
     texts = bundle.all_texts()
-    trials = trials_of_now("throughput")
+    trials = trials_of_now("throughput", options.bundle)
     rows = recorded()
     if options.again:
         rows = []
@@ -304,14 +304,16 @@ def main() -> int:
                 part = f"{form}, {plural(workers, 'worker')}"
                 if lacks(rows, part, number) and len(still(rows, part)) < options.pairs:
                     make = partial(beside_truth, forms[form], texts, workers, number)
-                    measured = resumed(trials / f"{part} {number}.json", make)
+                    measured = load_or_make(trials / f"{part} {number}.json", make)
                     rows.append(trial(part, number, measured))
         for number in bar.track(range(options.comparisons), description="A/A"):
             if lacks(rows, ITSELF, number):
                 make = partial(against_itself, options.bundle, texts, number)
-                measured = resumed(trials / f"{ITSELF} {number}.json", make)
+                measured = load_or_make(trials / f"{ITSELF} {number}.json", make)
                 rows.append(trial(ITSELF, number, measured))
-    return finish("throughput", rows, claims(rows), seed=0)
+    code = finish("throughput", rows, claims(rows), seed=0)
+    shutil.rmtree(trials)
+    return code
 
 
 if __name__ == "__main__":

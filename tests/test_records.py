@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -49,3 +50,37 @@ def test_every_record_has_an_age() -> None:
     ages = {age.name: age for age in stale.ages()}
     assert set(ages) == {path.stem for path in stale.RESULTS.glob("*.json")}
     assert ages["qat"].commits is None  # its script is gone, the evidence stays
+
+
+def test_a_record_is_as_old_as_its_oldest_rows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    machine = {"cpu": "of the record", "flags": []}
+    rows = [{}, {"commit": "a"}, {"commit": "b", "cpu": "old"}, {"commit": "b", "cpu": "old"}]
+    result = {"machine": machine, "commit": "c", "time": "2026-12-03T10:00", "rows": rows}
+    origins = {("of the record", "c"): 1, ("not noted", "a"): 1, ("old", "b"): 2}
+    assert record.origins(result) == origins
+    (tmp_path / "race.json").write_text(json.dumps(result))
+    monkeypatch.setattr(stale, "RESULTS", tmp_path)
+    monkeypatch.setattr(
+        stale, "_commits_since", lambda commit, name: {"a": 1, "b": 9}.get(commit, 0)
+    )
+    (age,) = stale.ages()
+    assert (age.cpu, age.commit, age.commits) == ("old", "b", 9)
+
+
+def test_trials_are_of_one_bundle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A run that was stopped goes on, and never with what was measured of another bundle."""
+    monkeypatch.setattr(record, "HERE", tmp_path / "benchmarks")
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.onnx").write_text(name)
+    calls: list[str] = []
+
+    def measure() -> int:
+        calls.append("measured")
+        return len(calls)
+
+    for bundle, expected in (("one", 1), ("one", 1), ("other", 2), ("one", 3)):
+        folder = record.trials_of_now("alarms", tmp_path / bundle)
+        assert record.load_or_make(folder / "0.json", measure) == expected
