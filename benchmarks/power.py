@@ -8,6 +8,7 @@ second one, over many processes, determines the true slowdown.
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 import time
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import bundle
-from benchmarks.record import Claim, finish
+from benchmarks.record import HERE, Claim, finish, here
 from rarefy.pipeline.measure.latency import session as latency
 from rarefy.pipeline.measure.latency.compare import compare, measure
 from rarefy.pipeline.measure.measurements import CANDIDATE
@@ -34,6 +35,7 @@ PROBE, STEPS, CLOSE = 400, 4, 0.005
 PROCESSES = 24
 """Processes that determine a true slowdown."""
 WIDTH = 256
+RESULTS = HERE / "results" / "power.json"
 
 
 def add_work(bundle: Path, output: Path, columns: int) -> Path:
@@ -143,23 +145,37 @@ def claim(share: float, truth: Interval, trials: list[dict[str, Any]]) -> Claim:
     )
 
 
+def recorded() -> dict[float, tuple[list[dict[str, Any]], Claim]]:
+    """Return share -> trials and claim, as the record has them: they stay until measured again."""
+    if not RESULTS.is_file():
+        return {}
+    record = json.loads(RESULTS.read_text())
+    of_shares = {}
+    for share in SHARES:
+        trials = [row for row in record["rows"] if row["slower"] == share]
+        for claim in record["must_show"]:
+            if claim["claim"].startswith(f"slower by {share:.0%} "):
+                of_shares[share] = (trials, Claim(**claim))
+    return of_shares
+
+
 def main() -> int:
     """Slow the bundle down by each share, and record how often that was seen."""
     options = bundle.arguments(__doc__ or "")
     texts = bundle.texts()
-    rows: list[dict[str, Any]] = []
-    claims: list[Claim] = []
+    of_shares = recorded()
     with tempfile.TemporaryDirectory(prefix="rarefy-power-") as name, bundle.progress() as bar:
         for share, part in SHARES.items():
             slower, truth = slow_down(options.bundle, Path(name), texts, share)
             trials: list[dict[str, Any]] = []
             count = max(round(part * options.trials), 1)
             for seed in bar.track(range(count), description=f"{share:.0%} slower"):
-                row = {"slower": share} | trial(slower, options.bundle, texts, seed)
+                row = {"slower": share} | trial(slower, options.bundle, texts, seed) | here()
                 trials.append(row)
                 bar.console.print(row)
-            rows += trials
-            claims.append(claim(share, truth, trials))
+            of_shares[share] = (trials, claim(share, truth, trials))
+            rows = [row for trials, _ in of_shares.values() for row in trials]
+            claims = [claim for _, claim in of_shares.values()]
             code = finish("power", rows, claims, seed=0)  # keeps results if interrupted
     return code
 
