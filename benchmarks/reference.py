@@ -140,7 +140,7 @@ def _command(command: click.Command, above: click.Context, level: str) -> Iterat
     """Yield the section of a command, and of the commands below it."""
     context = click.Context(command, info_name=command.name, parent=above)
     if isinstance(command, click.Group):
-        yield f"{level} `{context.command_path}`\n\n{command.help or ''}\n"
+        yield f"{level} `{context.command_path}`\n\n{_prose(command)}\n"
         for name in sorted(command.list_commands(context)):
             below = command.get_command(context, name)
             assert below is not None
