@@ -14,6 +14,7 @@ from rarefy.pipeline.run import checks, estimate, scoring
 from rarefy.pipeline.run.estimate import LastRun
 from rarefy.pipeline.run.plan.plan import Plan, Planned
 from rarefy.pipeline.store.home import HISTORY, Home
+from rarefy.pipeline.terms.recipe_parts import CANDIDATE
 from rarefy.pipeline.terms.wording import about, duration, quantity
 from rarefy.pipeline.verdict import candidates
 from rarefy.pipeline.verdict.power import CellNeeds, Need
@@ -68,17 +69,21 @@ class PlanView(Shown):
             elif scoring.missing(plan, step.artifact):
                 unscored.add(step.id)
         estimates = {}
-        for identifier, seconds in estimate.seconds(plan, steps, workload).items():
+        found = estimate.of_steps(plan, steps, workload)
+        for identifier, seconds in found.seconds.items():
             run = runs.get(identifier)
             if run is None or not estimate.is_of_step(plan, identifier, run):
                 estimates[identifier] = seconds
         throughput: list[str] = []
         for step in steps:
             if isinstance(step.stage, Validate) and not step.cached:
-                sentences = step.stage.plan_throughput(plan.requirements)
+                source = plan.loaded.step(step.id).input
+                sizes = found.weights | {CANDIDATE: found.weights.get(source, 0.0)}
+                rows = {name: estimate.seconds_of_row(plan, sizes[name]) for name in sizes}
+                sentences = step.stage.plan_throughput(plan.requirements, rows)
                 throughput += sentences
-                if sentences and step.id in estimates:
-                    estimates[step.id] += len(sentences) * step.stage.throughput_seconds
+                if step.id in estimates:
+                    estimates[step.id] += sum(sentences.values())
         earlier = None
         last_folder = home.runs / plan.loaded.recipe.name
         if last_folder.is_dir():

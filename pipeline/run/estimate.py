@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import BaseModel, Field
 
@@ -92,16 +92,24 @@ class Workload:
     seconds: float = 0.0
 
 
-def seconds(
+class Estimates(NamedTuple):
+    """By step: about how many seconds it takes, and the weights in its model's layers.
+
+    Left out is what is not known: models whose weights are not in safetensors, and all on a GPU.
+    """
+
+    seconds: dict[str, float]
+    weights: dict[str, float]
+
+
+def of_steps(
     plan: Plan,
     steps: Sequence[Planned],
     workload_of: Callable[[Stage, Mapping[str, float]], Workload | None],
-) -> dict[str, float]:
-    """Return about how many seconds each step will take that is not cached, by id.
+) -> Estimates:
+    """Return how long the steps will take that are not cached, and how large all models are.
 
-    Steps of an unknown size are left out, such as those of models whose weights are not in
-    safetensors. On a GPU, all are. The first call on a machine times a matrix product for a third
-    of a second.
+    The first call on a machine times a matrix product for a third of a second.
 
     Args:
         plan: the plan.
@@ -110,11 +118,11 @@ def seconds(
             how much the stage computes, None if that is not known.
     """
     if plan.device != "cpu":
-        return {}
+        return Estimates({}, {})
     configs = check_chain.follow_configs(plan.loaded, {MODEL: plan.located.config})
     rows: dict[str, float] = dict(plan.summary.rows)
     weights: dict[str, float | None] = {}
-    times: dict[str, float] = {}
+    found = Estimates({}, {})
     for step in steps:
         workload = workload_of(step.stage, rows)
         if workload is not None and workload.made is not None:
@@ -122,15 +130,27 @@ def seconds(
         share = 1.0 if workload is None else workload.share
         before, after = _weights(plan, step, weights, share, configs)
         weights[step.id] = after
+        if after is not None:
+            found.weights[step.id] = after
         if step.cached or workload is None:
             continue
         operations = _operations(workload, before, after)
         if operations is None:
             continue
-        times[step.id] = START + workload.seconds
+        found.seconds[step.id] = START + workload.seconds
         if operations:
-            times[step.id] += operations * _tokens(plan) / (EFFICIENCY * _speed(plan))
-    return times
+            found.seconds[step.id] += _seconds(plan, operations)
+    return found
+
+
+def seconds_of_row(plan: Plan, weights: float) -> float:
+    """Return the seconds in which a model of so many weights in its layers answers a row."""
+    return _seconds(plan, 2 * weights)
+
+
+def _seconds(plan: Plan, operations: float) -> float:
+    """Return the seconds that so many operations take for each token of a training row."""
+    return operations * _tokens(plan) / (EFFICIENCY * _speed(plan))
 
 
 def _operations(workload: Workload, before: float | None, after: float | None) -> float | None:

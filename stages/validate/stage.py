@@ -275,21 +275,26 @@ class Validate(Stage):
         """Return whether rows per second are measured on a target: if somebody asks for them."""
         return self.throughput or bool(throughput_budgets(target, requirements.budgets))
 
-    def plan_throughput(self, requirements: Requirements) -> list[str]:
-        """Return in a sentence for each target what is measured of its throughput."""
-        sentences = []
+    def plan_throughput(
+        self, requirements: Requirements, rows: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Return in a sentence for each target what is measured of its throughput.
+
+        With each, about how many seconds it takes, if few rounds decide it. ``rows``: seconds of a
+        row of the candidate and of steps' models, by name, where they are known.
+        """
+        sentences = {}
         for target in requirements.targets:
             if self.measures_throughput(target, requirements):
-                what = throughput_plan(target, requirements.budgets)
-                time = about(self.throughput_seconds)
-                limit = f"up to {self.seconds:g} s until its budgets are decided"
-                sentences.append(f"{what}; at least {time}, and {limit}")
+                names = throughput_names(target, requirements.budgets)
+                row = sum(rows.get(name, 0.0) for name in names)
+                seconds = throughput_seconds(target, self.processes, self.seconds, row)
+                what = throughput_plan(target, names)
+                sentence = f"{what}; at least {about(seconds)}"
+                if seconds < self.seconds:
+                    sentence += f", and up to {self.seconds:g} s until its budgets are decided"
+                sentences[sentence] = seconds
         return sentences
-
-    @property
-    def throughput_seconds(self) -> float:
-        """About how many seconds the throughput of a target takes, if few rounds decide it."""
-        return throughput_seconds(self.processes, self.seconds)
 
     def _fastest_floats(self, checkpoints: Mapping[str, Artifact]) -> dict[str, Artifact]:
         """Return the checkpoint to measure in OpenVINO too, under a name of its own, if any."""
@@ -622,14 +627,18 @@ def throughput_models(
     return names
 
 
-def throughput_plan(target: Target, budgets: Sequence[Budget]) -> str:
-    """Return in words what will be measured on a target; ``budgets`` are the recipe's."""
-    from rarefy.pipeline.measure.throughput import session
-
+def throughput_names(target: Target, budgets: Sequence[Budget]) -> list[str]:
+    """Return the candidate, and what the recipe's budgets compare its throughput with."""
     names = [CANDIDATE]
     names += [budget.against for budget in throughput_budgets(target, budgets) if budget.against]
-    distinct = dict.fromkeys(names)
-    models = " and ".join(distinct)
+    return list(dict.fromkeys(names))
+
+
+def throughput_plan(target: Target, names: Sequence[str]) -> str:
+    """Return in words what will be measured of models on a target."""
+    from rarefy.pipeline.measure.throughput import session
+
+    models = " and ".join(names)
     workers = plural(session.workers_on(target), "worker")
     threads = plural(target.threads, "thread")
     rows = f"batches of {target.batch_size}"
@@ -642,10 +651,17 @@ def throughput_plan(target: Target, budgets: Sequence[Budget]) -> str:
     )
 
 
-def throughput_seconds(processes: int, seconds: float) -> float:
-    """Return about how many seconds the fewest rounds take, with the one that chooses a batch."""
-    from rarefy.pipeline.measure.throughput import session
+def throughput_seconds(target: Target, processes: int, seconds: float, row: float) -> float:
+    """Return about how many seconds the fewest rounds take, with the one that chooses a batch.
 
-    started = (1 + processes) * THROUGHPUT_START
-    timed = (len(session.SIZES) + processes) * seconds / session.SHARE
-    return started + timed
+    ``row``: seconds in which all cores answer a row with each model. Every worker answers all rows
+    of a round, and the fewest that it has are many for a slow model.
+    """
+    from rarefy.pipeline.measure.throughput import session, worker
+
+    rounds = processes
+    if target.batch_size is None:
+        rounds += len(session.SIZES)
+    rows = session.workers_on(target) * worker.LEAST * worker.STRETCH
+    timed = max(seconds / session.SHARE, rows * row)
+    return (1 + processes) * THROUGHPUT_START + rounds * timed

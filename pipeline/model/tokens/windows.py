@@ -110,10 +110,10 @@ def feed(
     """
     import numpy as np
 
-    width = max(len(part.ids) for part in parts)
     arrays = {}
     for name in names:
         rows = [getattr(part, LISTS[name]) for part in parts]
+        width = max(map(len, rows))
         fill = 0
         if name == "input_ids":
             fill = padding
@@ -170,18 +170,20 @@ def by_words(tokenizer: Any) -> bool:
 def encode_beginnings(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[Any]:
     """Return the encodings of texts, as ``encode_batch`` does, of a tokenizer ``by_words``.
 
-    The tokenizer truncates to ``max_length``. Only the parts that are cut off, ``overflowing``,
-    differ: a text is read up to a space by which it has more than ``max_length`` tokens.
+    The tokenizer truncates to ``max_length``. Only the places in the text differ, which are not
+    found, and the parts that are cut off, ``overflowing``: a text is read up to a space by which it
+    has more than ``max_length`` tokens.
     """
     beginnings = [_beginning(text, CHARACTERS * max_length) for text in texts]
-    encodings: list[Any] = tokenizer.encode_batch(beginnings)
+    encodings: list[Any] = tokenizer.encode_batch_fast(beginnings)
     too_short = []
     for at, text in enumerate(texts):
         if len(beginnings[at]) < len(text) and not encodings[at].overflowing:
             too_short.append(at)
-    whole = tokenizer.encode_batch([texts[at] for at in too_short])
-    for at, encoding in zip(too_short, whole, strict=True):
-        encodings[at] = encoding
+    if too_short:
+        whole = tokenizer.encode_batch_fast([texts[at] for at in too_short])
+        for at, encoding in zip(too_short, whole, strict=True):
+            encodings[at] = encoding
     return encodings
 
 

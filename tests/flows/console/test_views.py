@@ -15,6 +15,7 @@ from rarefy.flows.console import views
 from rarefy.flows.console.options import show_table
 from rarefy.pipeline.data import corpus
 from rarefy.pipeline.recipe import recipe as recipes
+from rarefy.pipeline.run import estimate
 from rarefy.pipeline.run.plan.plan import Plan
 from rarefy.pipeline.store.home import Home
 from rarefy.pipeline.verdict.history import FILE, History
@@ -186,7 +187,7 @@ def test_a_plan_breaks_between_words_alone_at_80_columns(trained_project: Projec
 
 
 def test_a_plan_says_how_throughput_is_measured_if_somebody_asks(
-    project: Project, rarefy: Callable[..., Said]
+    project: Project, rarefy: Callable[..., Said], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     targets = "targets: [{name: pair, workers: 2, threads: 3}]\n"
     budget = "budgets: [{metric: throughput, min_speedup: 2, against: head}]\n"
@@ -203,6 +204,9 @@ def test_a_plan_says_how_throughput_is_measured_if_somebody_asks(
     )
     more = planned["steps"][-1]["estimated_seconds"] - silent["steps"][-1]["estimated_seconds"]
     assert more == 6 * 3 + (4 + 5) * 60 / 30
+    monkeypatch.setattr(estimate, "seconds_of_row", lambda plan, weights: 0.1 * bool(weights))
+    slow = json.loads(rarefy("plan", asking, "--json").out)
+    assert slow["throughput"][0].endswith("1, 8, 32, 64; at least about 8 min")
     named = targets.replace("workers: 2", "batch_size: 16")
     alone = project.recipe(*stages, "validate: {throughput: true}", budgets=named)
     shown = rarefy("plan", alone).out

@@ -75,6 +75,7 @@ def test_a_beginning_gives_the_tokens_of_the_whole_text(
     whole = reads.encode_batch(texts)
     assert [each.ids for each in found] == [each.ids for each in whole]
     assert [each.attention_mask for each in found] == [each.attention_mask for each in whole]
+    assert [each.type_ids for each in found] == [each.type_ids for each in whole]
 
 
 PAGE = Path(__file__).parents[3] / "docs/how-to/serve.md"
@@ -106,9 +107,9 @@ def test_the_rest_of_a_long_text_is_not_read() -> None:
     read = list[str]()
 
     class Counted:
-        def encode_batch(self, texts: list[str]) -> list[Any]:
+        def encode_batch_fast(self, texts: list[str]) -> list[Any]:
             read.extend(texts)
-            return KINDS["wordpiece"].encode_batch(texts)
+            return KINDS["wordpiece"].encode_batch_fast(texts)
 
     words = "a b " * 1_000
     windows.encode_beginnings(Counted(), [words, "a", "ab" * 1_000], LENGTH)

@@ -17,10 +17,10 @@ from tests.conftest import Workshop
 def seconds(workshop: Workshop, *stages: Any, **recipe: Any) -> dict[str, float]:
     """Return the estimates for a recipe on a machine of a given speed."""
     plan = workshop.open(*stages, **recipe).plan
-    estimate.seconds(plan, plan.steps(), workload)  # times the machine, if that has work to do
+    estimate.of_steps(plan, plan.steps(), workload)  # times the machine, if that has work to do
     for note in (plan.store.root / "notes").glob("product-*.json"):
         note.write_text(json.dumps({"speed": 1e6}))
-    return estimate.seconds(plan, plan.steps(), workload)
+    return estimate.of_steps(plan, plan.steps(), workload).seconds
 
 
 def test_training_takes_time_in_proportion_to_its_epochs(workshop: Workshop) -> None:
@@ -72,8 +72,8 @@ def test_students_of_texts_of_unknown_number_have_no_estimate(workshop: Workshop
 
 def test_the_machine_is_timed_once(workshop: Workshop) -> None:
     plan = workshop.open({"finetune": {"epochs": 1}}).plan
-    first = estimate.seconds(plan, plan.steps(), workload)
-    assert estimate.seconds(plan, plan.steps(), workload) == first
+    first = estimate.of_steps(plan, plan.steps(), workload)
+    assert estimate.of_steps(plan, plan.steps(), workload) == first
     assert len(list((plan.store.root / "notes").glob("product-*.json"))) == 1
 
 
