@@ -630,8 +630,10 @@ def throughput_models(
 def throughput_names(target: Target, budgets: Sequence[Budget]) -> list[str]:
     """Return the candidate, and what the recipe's budgets compare its throughput with."""
     names = [CANDIDATE]
-    names += [budget.against for budget in throughput_budgets(target, budgets) if budget.against]
-    return list(dict.fromkeys(names))
+    for budget in throughput_budgets(target, budgets):
+        if budget.against and budget.against not in names:
+            names.append(budget.against)
+    return names
 
 
 def throughput_plan(target: Target, names: Sequence[str]) -> str:
