@@ -15,13 +15,20 @@ TRIALS = 100
 """Number of trials behind the claims; with fewer, a run is a rehearsal and proves nothing."""
 
 
-def arguments(about: str) -> argparse.Namespace:
-    """Read ``--bundle`` and ``--trials``; exit if there is no bundle."""
-    parser = argparse.ArgumentParser(description=about)
+def parser(about: str) -> argparse.ArgumentParser:
+    """Return a parser of ``--bundle`` and ``--trials``."""
+    parser = argparse.ArgumentParser(
+        description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument(
         "--bundle", type=Path, default=ROOT / ".rarefy" / "runs" / "demo" / "bundle"
     )
     parser.add_argument("--trials", type=int, default=TRIALS)
+    return parser
+
+
+def arguments(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Read the arguments; exit if there is no bundle."""
     options = parser.parse_args()
     if not (options.bundle / "model.onnx").is_file():
         sys.exit(f"{options.bundle}: no bundle; run `make demo`, or name a bundle with --bundle")

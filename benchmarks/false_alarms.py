@@ -125,7 +125,7 @@ def claims(rows: list[dict[str, Any]]) -> list[Claim]:
 
 def main() -> int:
     """Run all trials and record them."""
-    options = bundle.arguments(__doc__ or "")
+    options = bundle.arguments(bundle.parser(__doc__ or ""))
     texts = bundle.texts()
     rows = []
     trials = trials_of_now("false_alarms", options.bundle)

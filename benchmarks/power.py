@@ -1,6 +1,9 @@
 """How often, and how soon, a bundle that is slower by a known share is called a regression.
 
-    python -m benchmarks.power       about 45 minutes; needs a quiet machine and `make demo`
+    python -m benchmarks.power [PERCENT…]
+
+About 45 minutes; needs a quiet machine and `make demo`. The record keeps what it says of slowdowns
+that are not named.
 
 The slower bundle does real extra work in its graph. A first measurement sets the amount of work; a
 second one, over many processes, determines the true slowdown.
@@ -161,11 +164,21 @@ def recorded() -> dict[float, tuple[list[dict[str, Any]], Claim]]:
 
 def main() -> int:
     """Slow the bundle down by each share, and record how often that was seen."""
-    options = bundle.arguments(__doc__ or "")
+    parser = bundle.parser(__doc__ or "")
+    named = [f"{100 * share:.0f}" for share in SHARES]
+    parser.add_argument(
+        "percents", nargs="*", metavar="PERCENT", help=f"among {', '.join(named)}; default: all"
+    )
+    options = bundle.arguments(parser)
+    for percent in options.percents:
+        if percent not in named:
+            parser.error(f"no slowdown of {percent} %, only of {', '.join(named)}")
     texts = bundle.texts()
     of_shares = recorded()
     with tempfile.TemporaryDirectory(prefix="rarefy-power-") as name, bundle.progress() as bar:
         for share, part in SHARES.items():
+            if options.percents and f"{100 * share:.0f}" not in options.percents:
+                continue
             slower, truth = slow_down(options.bundle, Path(name), texts, share)
             trials: list[dict[str, Any]] = []
             count = max(round(part * options.trials), 1)

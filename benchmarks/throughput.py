@@ -11,7 +11,8 @@ before and after differ by ``STILL`` at most. Others are recorded, and repeated.
 
 Trials that the record has are not repeated, and each names its commit and CPU; nor are those of a
 run that was stopped at the same commit. For a machine that is quiet for less time, ``--pairs`` and
-``--comparisons`` say how many there are to be. ``--again`` measures all of them.
+``--comparisons`` say how many there are to be. ``--again`` measures all of them, and
+``--again int8`` those of the int8 bundle.
 """
 
 from __future__ import annotations
@@ -284,7 +285,13 @@ def main() -> int:
     parser.add_argument("--checkpoint", type=Path, help="default: the demo's teacher")
     parser.add_argument("--pairs", type=int, default=PAIRS)
     parser.add_argument("--comparisons", type=int, default=COMPARISONS)
-    parser.add_argument("--again", action="store_true", help="repeat what the record has")
+    parser.add_argument(
+        "--again",
+        nargs="?",
+        const="",
+        metavar="PART",
+        help="repeat what the record has, or of it the parts whose names begin so",
+    )
     parser.add_argument("--work", type=Path, default=WORK, help="folder for the float bundle")
     options = parser.parse_args()
     if not (options.bundle / "model.onnx").is_file():
@@ -294,8 +301,8 @@ def main() -> int:
     texts = bundle.all_texts()
     trials = trials_of_now("throughput", options.bundle)
     rows = recorded()
-    if options.again:
-        rows = []
+    if options.again is not None:
+        rows = [row for row in rows if not row["part"].startswith(options.again)]
     forms = {"int8": options.bundle, "float": in_float(options.checkpoint, options.work)}
     settings = list(itertools.product(forms, WORKERS))
     with bundle.progress() as bar:

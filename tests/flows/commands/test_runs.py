@@ -58,19 +58,39 @@ rarefy.run(recipe, home=os.environ["RAREFY_HOME"], device="cpu")
 """
 
 
+SLEEPS = """
+import time
+from quickstages import Judge
+class Sleep(Judge):
+    name = 'sleep'
+    def run(self, context, model):
+        context.progress(1, 2, 'half asleep')
+        time.sleep(0 if (context.work / 'slept').exists() else 60)
+        return super().run(context, model)
+"""
+LOSES_AN_INTERRUPT = """
+import time
+from pathlib import Path
+from quickstages import Judge
+class Finalized:
+    def __del__(self):
+        Path('finalizing').touch()
+        time.sleep(30)
+class Sleep(Judge):
+    name = 'sleep'
+    def run(self, context, model):
+        Finalized()
+        time.sleep(60)
+"""
+"""Python ignores what is raised in a finalizer, an interrupt too."""
+
+
 @contextmanager
-def running(project: Project, program: str | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def running(
+    project: Project, program: str | None = None, stages: str = SLEEPS
+) -> Iterator[subprocess.Popen[bytes]]:
     """A run, in a process of its own, of a recipe whose second stage sleeps."""
-    (project.folder / "modules" / "sleepstages.py").write_text(
-        "import time\n"
-        "from quickstages import Judge\n"
-        "class Sleep(Judge):\n"
-        "    name = 'sleep'\n"
-        "    def run(self, context, model):\n"
-        "        context.progress(1, 2, 'half asleep')\n"
-        "        time.sleep(0 if (context.work / 'slept').exists() else 60)\n"
-        "        return super().run(context, model)\n"
-    )
+    (project.folder / "modules" / "sleepstages.py").write_text(stages)
     recipe = project.recipe("quickstages:Head", "sleepstages:Sleep", budgets=PASSES)
     command = ["-c", program] if program else ["-m", "rarefy", *inline(recipe)]
     process = subprocess.Popen(
@@ -163,6 +183,23 @@ def test_a_run_made_in_python_is_gone_on_with_there(call: Call, project: Project
     assert code == 2
     assert "built in Python; call rarefy.run(recipe) in Python to resume" in err
     assert "recipe    recipe 'tiny'" in call("runs", "show", "tiny")[1]
+
+
+@pytest.mark.slow
+def test_an_interrupt_that_python_lost_is_sent_again(
+    call: Call, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rarefy.flows.commands.runs.AGAIN", 1.0)
+    with running(project, stages=LOSES_AN_INTERRUPT) as process:
+        while not (project.folder / "finalizing").exists():
+            assert process.poll() is None
+            time.sleep(0.05)
+        code, out, err = call("runs", "cancel", "tiny")
+        assert code == 0, err
+        assert "cancelled" in out
+        assert process.wait(30) == 130
+        assert process.stderr is not None
+        assert b"Exception ignored" in process.stderr.read()
 
 
 UNDECIDED = "budgets:\n  - {metric: accuracy, min: 95 %}\n"
