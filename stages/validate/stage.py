@@ -71,7 +71,7 @@ class Validate(Stage):
     """
 
     name: ClassVar[str] = "validate"
-    version: ClassVar[int] = 22
+    version: ClassVar[int] = 23
     consumes: ClassVar[frozenset[Kind]] = frozenset({Kind.BUNDLE})
     produces: ClassVar[Kind | None] = Kind.REPORT
     reads: ClassVar[frozenset[str]] = frozenset({"eval", "train", "dev"})
@@ -662,8 +662,11 @@ def throughput_seconds(target: Target, processes: int, seconds: float, row: floa
     from rarefy.pipeline.measure.throughput import session, worker
 
     rounds = processes
+    sizes: Sequence[int] = session.SIZES
     if target.batch_size is None:
-        rounds += len(session.SIZES)
-    rows = session.workers_on(target) * worker.LEAST * worker.STRETCH
+        rounds += len(sizes)
+    else:
+        sizes = [target.batch_size]
+    rows = session.workers_on(target) * worker.LEAST * worker.stretch_of(sizes)
     timed = max(seconds / session.SHARE, rows * row)
     return (1 + processes) * THROUGHPUT_START + rounds * timed

@@ -25,12 +25,13 @@ from rarefy.pipeline.measure.row_lengths import character_lengths, select_rows, 
 from rarefy.pipeline.model.batches import batches_by_length, order_by_length, split_rows
 from rarefy.pipeline.model.runtime.bundle_model import BundleModel
 
-STRETCH = 64
+STRETCH = 16
 """Rows of a block, next to each other in the order of their lengths: a batch of the largest size,
-or several smaller ones. So padding is as in a large job, and every size answers the same rows."""
+or several smaller ones. So padding is as in a large job, and every size answers the same rows. Few,
+since a process must answer many blocks, or it differs from the next by the lengths that it drew."""
 TOKENS = 32 * 512
 """Of a call, at most: the memory of attention grows with the rows and with their length."""
-LEAST, MOST = 2, 40
+LEAST, MOST = 2, 160
 """Blocks of each case in a process."""
 WARM = 0.2
 """Seconds for which each case answers long rows before anything is timed."""

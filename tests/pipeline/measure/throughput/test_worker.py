@@ -83,7 +83,7 @@ def test_all_sizes_answer_the_same_rows_of_about_one_length(rounds):
 
 def test_blocks_come_from_everywhere_in_the_order_of_lengths(rounds):
     """The rate is that of all rows, whatever part of them is answered."""
-    made = rounds([("candidate", 64)])
+    made = rounds([("candidate", STRETCH)])
     made.time_blocks(0.3)
     assert LEAST < len(made.tokens) < len(made.lengths) / STRETCH + 3
     part = np.mean(made.tokens) / STRETCH
@@ -106,7 +106,7 @@ def test_long_rows_share_a_call_with_fewer(rounds):
 
 
 def test_a_block_is_whole_batches():
-    assert [stretch_of([size]) for size in (1, 8, 48, 64, 100)] == [64, 64, 48, 64, 100]
+    assert [stretch_of([size]) for size in (1, 8, 12, 64, 100)] == [16, 16, 12, 64, 100]
     assert stretch_of([1, 8, 32, 64]) == 64
 
 
